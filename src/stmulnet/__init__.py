@@ -1,0 +1,53 @@
+"""Spatiotemporal multiplier networks for video action recognition (Feichtenhofer, Pinz, Wildes, CVPR 2017)."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# name -> module. Loaded on first use: importing torch takes seconds, and `stmulnet --help` must not.
+_PUBLIC = {
+    "ModelConfig": "stmulnet.models.config",
+    "TwoStreamDataset": "stmulnet.datasets.base",
+    "VideoPredictor": "stmulnet.predictor",
+    "annotate": "stmulnet.commands.annotate",
+    "create_model": "stmulnet.models.zoo",
+    "evaluate": "stmulnet.commands.evaluate",
+    "extract": "stmulnet.commands.extract",
+    "list_models": "stmulnet.models.zoo",
+    "load_model": "stmulnet.models.checkpoint",
+    "predict": "stmulnet.commands.predict",
+    "save_model": "stmulnet.models.checkpoint",
+    "train": "stmulnet.commands.train",
+    "tvl1": "stmulnet.flow.tvl1",
+}
+_SUBPACKAGES = ("datasets", "evaluation", "flow", "models", "training", "video")
+
+__all__ = ["__version__", *_PUBLIC]
+
+if TYPE_CHECKING:
+    from stmulnet.commands.annotate import annotate as annotate
+    from stmulnet.commands.evaluate import evaluate as evaluate
+    from stmulnet.commands.extract import extract as extract
+    from stmulnet.commands.predict import predict as predict
+    from stmulnet.commands.train import train as train
+    from stmulnet.datasets.base import TwoStreamDataset as TwoStreamDataset
+    from stmulnet.flow.tvl1 import tvl1 as tvl1
+    from stmulnet.models.checkpoint import load_model as load_model
+    from stmulnet.models.checkpoint import save_model as save_model
+    from stmulnet.models.config import ModelConfig as ModelConfig
+    from stmulnet.models.zoo import create_model as create_model
+    from stmulnet.models.zoo import list_models as list_models
+    from stmulnet.predictor import VideoPredictor as VideoPredictor
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"stmulnet.{name}")
+    raise AttributeError(f"module 'stmulnet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *_SUBPACKAGES]

@@ -1,0 +1,108 @@
+"""The command line: a table of verbs; only the chosen verb's module is imported."""
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, get_args, get_origin, get_type_hints
+
+from stmulnet.console import notice
+from stmulnet.errors import StmulnetError
+
+EXIT_DONE, EXIT_FAILURES, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+VERBS = {
+    "demo": "make a small data set, train four networks on it, evaluate and report (minutes on a CPU)",
+    "extract": "frames and TV-L1 flow of a folder of videos",
+    "annotate": "split lists and extracted frames to annotation files",
+    "train": "train a network",
+    "evaluate": "the test protocol over a test list",
+    "predict": "recognise the action in video files",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code (0 done, 1 failures, 2 bad input, 130 interrupted)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return EXIT_DONE if arguments else EXIT_BAD_INPUT
+    if arguments[0] == "--version":
+        from stmulnet import __version__
+
+        print(f"stmulnet {__version__}")
+        return EXIT_DONE
+    verb, *rest = arguments
+    if verb not in VERBS:
+        notice(f"stmulnet: error: no command {verb!r}; one of: {', '.join(VERBS)}")
+        return EXIT_BAD_INPUT
+    return _run(verb, rest)
+
+
+def usage() -> str:
+    """The text of ``stmulnet --help``."""
+    lines = [f"  {verb:<10} {summary}" for verb, summary in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: stmulnet COMMAND [options]     (stmulnet COMMAND --help for its options)",
+            "",
+            "Spatiotemporal multiplier networks for video action recognition.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "exit codes: 0 done, 1 finished with failures, 2 bad input, 130 interrupted",
+        ]
+    )
+
+
+def _run(verb: str, arguments: list[str]) -> int:
+    try:
+        module = importlib.import_module(f"stmulnet.commands.{verb.replace('-', '_')}")
+        function: Callable[..., Any] = getattr(module, verb.replace("-", "_"))
+        result = function(**_parse(verb, function, getattr(module, "POSITIONAL", ()), arguments))
+    except StmulnetError as error:
+        notice(f"stmulnet {verb}: error: {_one_line(error)}")
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        notice(f"stmulnet {verb}: interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output (head, less) has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
+    return int(getattr(result, "exit_code", EXIT_DONE))
+
+
+def _parse(
+    verb: str, function: Callable[..., Any], positional: Sequence[str], arguments: list[str]
+) -> dict[str, Any]:
+    """Arguments of ``function`` from its signature; ``--config FILE.yaml`` gives any of them."""
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    summary = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
+    parser = ArgumentParser(prog=f"stmulnet {verb}", description=summary, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
+    hints = get_type_hints(function)
+    for name in positional:
+        if get_origin(hints[name]) is list:
+            parser.add_argument(name, nargs="+", type=get_args(hints[name])[0], help="one or more")
+        else:
+            parser.add_argument(name, type=hints[name])
+    parser.add_function_arguments(function, as_positional=False, skip=set(positional))
+    try:
+        namespace = parser.parse_args(arguments)
+    except ArgumentError as error:
+        notice(f"stmulnet {verb}: error: {_one_line(error)}")
+        sys.exit(EXIT_BAD_INPUT)
+    values = parser.instantiate_classes(namespace).as_dict()
+    values.pop("config", None)
+    return values
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""What long work shows: a progress bar on a terminal, a line now and then in a log file."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+LOG_INTERVAL_SEC = 10.0
+
+Advance = Callable[[int], None]
+
+
+def stderr_console() -> Console:
+    """The console for progress and notices; results go to stdout."""
+    return Console(stderr=True)
+
+
+def notice(text: str) -> None:
+    """Print one line for the user on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def progress(total: int, description: str, unit: str) -> Iterator[Advance]:
+    """Show progress with rate and remaining time; yield a function that takes the number of finished items.
+
+    Args:
+        total: Number of items; 0 shows nothing.
+        description: What is being done, e.g. ``"extract"``.
+        unit: Name of the items in the plural, e.g. ``"videos"``.
+    """
+    if total == 0:
+        yield lambda count: None
+    elif sys.stderr.isatty():
+        with _bar(total, description, unit) as advance:
+            yield advance
+    else:
+        with _log_lines(total, description, unit) as advance:
+            yield advance
+
+
+@contextlib.contextmanager
+def _bar(total: int, description: str, unit: str) -> Iterator[Advance]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=stderr_console()) as bar:
+        task = bar.add_task(description, total=total, rate="")
+        start, done = time.monotonic(), 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            bar.update(task, advance=count, rate=f"{done / (time.monotonic() - start + 1e-9):.1f} {unit}/s")
+
+        yield advance
+
+
+@contextlib.contextmanager
+def _log_lines(total: int, description: str, unit: str) -> Iterator[Advance]:
+    start = last = time.monotonic()
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done, last
+        done += count
+        now = time.monotonic()
+        if now - last >= LOG_INTERVAL_SEC or done >= total:
+            last = now
+            rate = done / (now - start + 1e-9)
+            notice(f"{description}: {done}/{total} {unit}, {rate:.1f} {unit}/s, ETA {(total - done) / rate:.0f} s")
+
+    yield advance

@@ -1,0 +1,1 @@
+"""Annotations, frame sampling, transforms and the data sets built from them."""

@@ -1,0 +1,1 @@
+"""Test protocol, metrics and reports over tensors and callables."""

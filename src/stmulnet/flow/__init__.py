@@ -1,0 +1,1 @@
+"""Optical flow: TV-L1 on the CPU, and its 8-bit form."""

@@ -1,0 +1,1 @@
+"""The networks: tensors in, logits out. Knows neither video files nor data sets."""

@@ -1,0 +1,1 @@
+"""Fitting a network. The only package that imports Lightning."""

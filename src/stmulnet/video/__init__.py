@@ -1,0 +1,1 @@
+"""Decoding, writing and storing video: files to frames, frames and flow on disk."""
