@@ -1,0 +1,162 @@
+"""The two-stream network of the paper (figure 3): motion gates appearance at every stage.
+
+Axes: N videos, T frames (folded: N*T), W windows, C channels, H x W pixels, h x w positions, K classes.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stmulnet.constants import FLOW_CHANNELS, FLOW_ZERO_LEVEL, RGB_MEAN
+from stmulnet.errors import ConfigError
+from stmulnet.models.config import STAGES, ModelConfig
+from stmulnet.models.fusion import Gate
+from stmulnet.models.resnet import Head, Stream
+from stmulnet.models.temporal import TemporalConv
+
+RGB_CHANNELS = 3
+
+
+class TwoStreamOutput(NamedTuple):
+    """Raw logits of each stream; a single-stream network leaves the other stream's fields None.
+
+    Attributes:
+        appearance: (N, K), averaged over positions, then windows.
+        motion: (N, K), likewise.
+        fused: (N, K), the mean of the streams.
+        appearance_map: (N, K, W, h, w) before averaging: what losses and protocol use.
+        motion_map: (N, K, W, h, w), likewise.
+    """
+
+    appearance: Tensor | None
+    motion: Tensor | None
+    fused: Tensor
+    appearance_map: Tensor | None
+    motion_map: Tensor | None
+
+
+class Network(nn.Module):
+    """What every network shares: configuration, class names, the means it subtracts, checked inputs."""
+
+    rgb_mean: Tensor
+    flow_mean: Tensor
+
+    def __init__(self, config: ModelConfig, class_names: list[str] | None = None) -> None:
+        super().__init__()
+        if class_names is not None and len(class_names) != config.num_classes:
+            raise ConfigError(f"{len(class_names)} class names for {config.num_classes} classes")
+        self.config = config
+        self.class_names = class_names
+        self.metadata: dict[str, Any] = {}  # preprocessing, flow record, training: travels with the weights
+        self.register_buffer("rgb_mean", torch.tensor(RGB_MEAN))
+        self.register_buffer("flow_mean", torch.full((FLOW_CHANNELS,), float(FLOW_ZERO_LEVEL)))
+
+    def finish(self) -> None:
+        """Draw the random start and choose the memory format; called once all layers exist."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d) and not isinstance(module, TemporalConv):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for head in (module for module in self.modules() if isinstance(module, Head)):
+            nn.init.normal_(head.fc.weight, std=0.01)  # official: 0.01 * randn (cnn_ucf101_spatial.m)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's hints lack the keyword alone
+
+    def fold(self, clips: Tensor, mean: Tensor, what: str) -> Tensor:
+        """(N, T, C, H, W) uint8 or float 0..255 to (N*T, C, H, W) with the mean subtracted, channels_last."""
+        channels = mean.numel()
+        if clips.ndim != 5 or clips.shape[2] != channels:
+            raise ConfigError(f"{what} must have the shape (N, T, {channels}, H, W), got {tuple(clips.shape)}")
+        if clips.shape[1] < self.config.min_frames:
+            raise ConfigError(f"{what} has {clips.shape[1]} frames, the network needs {self.config.min_frames} or more")
+        folded = clips.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        return folded.to(mean.dtype) - mean[:, None, None]
+
+
+class MultiplierNetwork(Network):
+    """Two streams; with ``config.fusion`` the motion stream gates the appearance stream."""
+
+    def __init__(self, config: ModelConfig, class_names: list[str] | None = None) -> None:
+        super().__init__(config, class_names)
+        if config.appearance is None or config.motion is None:
+            raise ConfigError("a two-stream network needs both streams")
+        self.appearance = Stream(RGB_CHANNELS, config.appearance, config)
+        self.motion = Stream(FLOW_CHANNELS, config.motion, config)
+        self.gate = Gate(config.fusion) if config.fusion else None
+        self.finish()
+
+    def forward(self, rgb: Tensor, flow: Tensor) -> TwoStreamOutput:
+        """Score clips.
+
+        Args:
+            rgb: (N, T, 3, H, W), uint8 or float, 0..255.
+            flow: (N, T, 20, H, W), the same range; channels u v u v ... of the fields t-5 ... t+4.
+
+        Raises:
+            ConfigError: Shapes that do not fit each other or the network.
+        """
+        if rgb.ndim != flow.ndim or rgb.shape[:2] != flow.shape[:2] or rgb.shape[3:] != flow.shape[3:]:
+            raise ConfigError(f"rgb {tuple(rgb.shape)} and flow {tuple(flow.shape)} must agree in all but channels")
+        frames = rgb.shape[1]
+        appearance = self.appearance.stem(self.fold(rgb, self.rgb_mean, "rgb"))
+        motion = self.motion.stem(self.fold(flow, self.flow_mean, "flow"))
+        for stage in STAGES:
+            appearance, motion = self.stage(stage, appearance, motion, frames)
+        return joint_output(self.appearance.head(appearance, frames), self.motion.head(motion, frames))
+
+    def stage(self, stage: int, appearance: Tensor, motion: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+        """One stage of both streams: the motion state after unit a gates the residual branch of appearance unit b."""
+        gate = self.gate if self.config.fusion and stage in self.config.fusion.stages else None
+        first, *rest = self.motion.units(stage)
+        motion = gating_state = F.relu(first(motion, frames))
+        for unit in rest:
+            motion = F.relu(unit(motion, frames))
+
+        first, *rest = self.appearance.units(stage)
+        total = first(appearance, frames)
+        gated = gate(total, gating_state) if gate is not None else None
+        appearance = F.relu(total)
+        for unit in rest:
+            appearance = F.relu(unit(appearance, frames, residual_input=gated))
+            gated = None  # only the unit right after the first one is gated
+        return appearance, motion
+
+
+class SingleStreamNetwork(Network):
+    """One stream alone: takes its one tensor and fills its one pair of fields."""
+
+    def __init__(self, config: ModelConfig, class_names: list[str] | None = None) -> None:
+        super().__init__(config, class_names)
+        if len(config.streams) != 1:
+            raise ConfigError("a single-stream network needs exactly one stream")
+        if config.appearance is not None:
+            self.appearance = Stream(RGB_CHANNELS, config.appearance, config)
+        elif config.motion is not None:
+            self.motion = Stream(FLOW_CHANNELS, config.motion, config)
+        self.finish()
+
+    def forward(self, clips: Tensor) -> TwoStreamOutput:
+        """Score clips (N, T, 3, H, W) of RGB or (N, T, 20, H, W) of flow, uint8 or float, 0..255."""
+        frames = clips.shape[1] if clips.ndim == 5 else 0
+        if self.config.appearance is not None:
+            x = self.appearance.features(self.fold(clips, self.rgb_mean, "rgb"), frames)
+            return joint_output(self.appearance.head(x, frames), None)
+        x = self.motion.features(self.fold(clips, self.flow_mean, "flow"), frames)
+        return joint_output(None, self.motion.head(x, frames))
+
+
+def joint_output(appearance_map: Tensor | None, motion_map: Tensor | None) -> TwoStreamOutput:
+    """Average the maps over positions, then windows, then streams (cnn_train_dag.m:340-420)."""
+    appearance = None if appearance_map is None else appearance_map.mean((-2, -1)).mean(-1)
+    motion = None if motion_map is None else motion_map.mean((-2, -1)).mean(-1)
+    present = [logits for logits in (appearance, motion) if logits is not None]
+    return TwoStreamOutput(appearance, motion, torch.stack(present).mean(0), appearance_map, motion_map)
+
+
+def build_network(config: ModelConfig, class_names: list[str] | None = None) -> Network:
+    """The network that ``config`` describes, with random weights."""
+    if len(config.streams) == 2:
+        return MultiplierNetwork(config, class_names)
+    return SingleStreamNetwork(config, class_names)

@@ -1,0 +1,87 @@
+"""Weights come back exactly, and damaged files are refused with the reason."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from stmulnet import create_model, load_model, save_model
+from stmulnet.errors import CheckpointError
+from stmulnet.models.multiplier import Network
+
+
+@pytest.fixture
+def model() -> Network:
+    tiny: dict[str, Any] = {"units": (2, 1, 1, 1), "width_mult": 1 / 32, "input_size": 64, "head_pool": "global"}
+    fusion = {"operation": "add", "stages": [2]}
+    return create_model("st_mulnet_resnet50", 3, class_names=["a", "b", "c"], fusion=fusion, **tiny)
+
+
+@pytest.fixture
+def saved(model: Network, tmp_path: Path) -> Path:
+    save_model(model, tmp_path / "x.safetensors", metadata={"training": {"split": 2}})
+    return tmp_path / "x.safetensors"
+
+
+def rewrite(path: Path, header: Any = None, **tensors: torch.Tensor | None) -> None:
+    """Write the file again with another header or changed tensors (None removes one)."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        old = json.loads(file.metadata()["stmulnet"])
+    state = load_file(path)
+    for name, tensor in tensors.items():
+        state.pop(name, None)
+        if tensor is not None:
+            state[name] = tensor
+    save_file(state, path, metadata={"stmulnet": json.dumps({**old, **(header or {})})})
+
+
+def test_round_trip_rebuilds_everything(model: Network, saved: Path) -> None:
+    again = load_model(saved)
+    assert again.config == model.config
+    assert again.class_names == ["a", "b", "c"]
+    assert again.metadata == {"training": {"split": 2}}
+    assert not again.training
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"header": {"format": 99}}, "format 99, this version reads 1: update"),
+        ({"header": {"config": {"num_classes": 3, "colour": 1}}}, "no field colour"),
+        ({"appearance.head.fc.bias": None}, r"no value for \['appearance.head.fc.bias'\] \(1 in all\)"),
+        ({"extra": torch.zeros(1)}, r"unknown \['extra'\]"),
+        ({"appearance.head.fc.bias": torch.zeros(4)}, r"fc.bias has shape \(4,\), needs \(3,\)"),
+        ({"appearance.head.fc.bias": torch.full((3,), torch.nan)}, "fc.bias holds values that are not finite"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused(saved: Path, change: dict[str, Any], message: str) -> None:
+    rewrite(saved, **change)
+    with pytest.raises(CheckpointError, match=message):
+        load_model(saved)
+
+
+def test_damaged_files_are_refused(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such weight file"):
+        load_model(tmp_path / "none.safetensors")
+    saved.write_bytes(saved.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_model(saved)
+    save_file({"x": torch.zeros(1)}, saved)
+    with pytest.raises(CheckpointError, match="no stmulnet header"):
+        load_model(saved)
+
+
+def test_nothing_is_written_where_saving_fails(model: Network, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="suffix"):
+        save_model(model, tmp_path / "x.pth")
+    torch.nn.init.constant_(model.get_parameter("appearance.head.fc.bias"), torch.inf)
+    with pytest.raises(CheckpointError, match="not finite"):
+        save_model(model, tmp_path / "x.safetensors")
+    assert list(tmp_path.iterdir()) == []
