@@ -1,22 +1,26 @@
 """The horizontal flip of a two-stream clip: part of the test protocol and of the training augmentation."""
 
-# T frames, C channels, H x W pixels; any leading axes may stand before C.
+# T frames, H x W pixels
 
 from torch import Tensor
 
 
-def mirror_rgb(rgb: Tensor) -> Tensor:
-    """Frames (..., 3, H, W) reversed along the width."""
-    return rgb.flip(-1)
+def mirror_clip(rgb: Tensor | None, flow: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Mirror a clip left to right.
 
+    The u channels of the flow become 255 - u, as in the official code (cnn_get_im_flow_batch.m:219, 345): a
+    displacement of zero, 128, turns into 127, which is -1 after the mean. v is only mirrored.
 
-def mirror_flow(flow: Tensor) -> Tensor:
-    """Flow stacks (..., 2L, H, W), channels u v u v ..., 0..255, reversed along the width, u turned to 255 - u.
+    Args:
+        rgb: Frames (..., 3, H, W), uint8; None stays None.
+        flow: Flow (..., 2k, H, W), uint8, channels u v u v ...; None stays None.
 
-    A zero displacement, level 128, turns into 127: minus one after the mean is subtracted, as in the official
-    code (cnn_get_im_flow_batch.m:219, 345). v is only reversed.
+    Returns:
+        New tensors of the same shapes.
     """
-    mirrored = flow.flip(-1)
-    u_channels = mirrored[..., 0::2, :, :]
-    u_channels.copy_(255 - u_channels)
-    return mirrored
+    if rgb is not None:
+        rgb = rgb.flip(-1)
+    if flow is not None:
+        flow = flow.flip(-1)  # a copy, so that the next line leaves the caller's tensor alone
+        flow[..., 0::2, :, :] = 255 - flow[..., 0::2, :, :]
+    return rgb, flow

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from stmulnet.errors import ConfigError
 from stmulnet.evaluation.protocol import evaluate_videos, video_scores
-from stmulnet.mirror import mirror_flow, mirror_rgb
+from stmulnet.mirror import mirror_clip
 
 CLASSES, WINDOW = 4, 5
 
@@ -94,13 +94,14 @@ def test_scores_of_a_mirrored_video_are_the_same(sample: Sample) -> None:
     assert sample.rgb is not None
     assert sample.flow is not None
     direct = video_scores(TinyNet(), sample.rgb, sample.flow)
-    mirrored = video_scores(TinyNet(), mirror_rgb(sample.rgb), mirror_flow(sample.flow))
+    mirrored = video_scores(TinyNet(), *mirror_clip(sample.rgb, sample.flow))
     np.testing.assert_allclose(mirrored.fused, direct.fused, rtol=1e-6)
 
 
 def test_mirror_turns_zero_flow_into_127_and_keeps_its_input() -> None:
     flow = torch.full((2, 20, 4, 6), 128, dtype=torch.uint8)
-    mirrored = mirror_flow(flow)
+    _, mirrored = mirror_clip(None, flow)
+    assert mirrored is not None
     assert (mirrored[:, 0::2] == 127).all()
     assert (mirrored[:, 1::2] == 128).all()
     assert (flow == 128).all()

@@ -14,7 +14,7 @@ from torch import Tensor
 from stmulnet.console import progress
 from stmulnet.constants import FLOW_CHANNELS
 from stmulnet.errors import ConfigError
-from stmulnet.mirror import mirror_flow, mirror_rgb
+from stmulnet.mirror import mirror_clip
 
 
 class ClipScorer(Protocol):
@@ -105,10 +105,10 @@ def video_scores(
         ConfigError: The clips' shapes are not as above.
     """
     _check_clips(rgb, flow)
-    originals = [clip.to(device) for clip in (rgb, flow) if clip is not None]
-    views = [originals, _mirrored(rgb is not None, originals)]
+    rgb, flow = (None if clip is None else clip.to(device) for clip in (rgb, flow))
+    views = ((rgb, flow), mirror_clip(rgb, flow))
     with torch.inference_mode():
-        outputs = [model(*(clip[None] for clip in view)) for view in views]
+        outputs = [model(*(clip[None] for clip in view if clip is not None)) for view in views]
     appearance = _mean_scores([output.appearance_map for output in outputs])
     motion = _mean_scores([output.motion_map for output in outputs])
     streams = [scores for scores in (appearance, motion) if scores is not None]
@@ -166,12 +166,6 @@ def _check_clips(rgb: Tensor | None, flow: Tensor | None) -> None:
         raise ConfigError(
             f"rgb and flow must agree in frames, height and width, got {tuple(rgb.shape)} and {tuple(flow.shape)}"
         )
-
-
-def _mirrored(has_rgb: bool, clips: list[Tensor]) -> list[Tensor]:
-    if not has_rgb:
-        return [mirror_flow(clip) for clip in clips]
-    return [mirror_rgb(clips[0]), *(mirror_flow(clip) for clip in clips[1:])]
 
 
 def _mean_scores(maps: list[Tensor | None]) -> NDArray[np.float64] | None:
