@@ -1,0 +1,100 @@
+"""Optical flow by name of the implementation, and the record of how a flow was computed."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from stmulnet.constants import FLOW_BOUND_PX, FLOW_ZERO_LEVEL
+from stmulnet.errors import ConfigError
+from stmulnet.flow.pairs import Flow, Gray, Solver, map_pairs
+from stmulnet.flow.tvl1 import TVL1Params, tvl1
+
+_PARAMS = TVL1Params()
+
+
+def opencv_tvl1(frames: NDArray[np.uint8], *, threads: int = 1) -> Flow:
+    """Compute TV-L1 flow with OpenCV's own DualTVL1OpticalFlow: the reference for ``tvl1``, and far slower.
+
+    Arguments, result and errors are those of ``tvl1``.
+    """
+    return map_pairs(frames, lambda gray: gray, _opencv_solver, threads=threads)
+
+
+def _opencv_solver() -> Solver[Gray]:
+    algorithm = cv2.optflow.DualTVL1OpticalFlow.create(
+        tau=_PARAMS.tau,
+        lambda_=_PARAMS.lambda_,
+        theta=_PARAMS.theta,
+        nscales=_PARAMS.scales,
+        warps=_PARAMS.warps,
+        epsilon=_PARAMS.epsilon,
+        innnerIterations=_PARAMS.inner_iterations,  # spelt so by OpenCV
+        outerIterations=_PARAMS.outer_iterations,
+        scaleStep=_PARAMS.scale_step,
+        gamma=0.0,
+        medianFiltering=_PARAMS.median_size,
+        useInitialFlow=False,
+    )
+
+    def solve(first: Gray, second: Gray, out: Flow) -> None:
+        out[:] = np.moveaxis(algorithm.calc(first, second, np.empty((*first.shape, 2), np.float32)), 2, 0)
+
+    return solve
+
+
+_BACKENDS: dict[str, Callable[..., Flow]] = {"tvl1": tvl1, "opencv": opencv_tvl1}
+
+
+def estimate_flow(frames: NDArray[np.uint8], *, backend: str = "tvl1", threads: int = 1) -> Flow:
+    """Compute the optical flow between neighbouring frames with the named implementation.
+
+    Args:
+        frames: (T, H, W) gray or (T, H, W, 3) RGB, uint8, 0..255, T >= 2, sides of at least 16 px.
+        backend: ``"tvl1"`` (the package's own) or ``"opencv"`` (OpenCV's, the reference).
+        threads: Pairs of frames in work at the same time.
+
+    Returns:
+        (T-1, 2, H, W) float32, px: displacement in x, then in y, from frame t to frame t + 1.
+
+    Raises:
+        ConfigError: If the backend is unknown, or frames or threads are not as above.
+    """
+    _check_backend(backend)
+    return _BACKENDS[backend](frames, threads=threads)
+
+
+def flow_record(backend: str) -> dict[str, Any]:
+    """Describe how ``backend`` computes flow and how it is stored: equal records mean comparable flow.
+
+    Args:
+        backend: A name that ``estimate_flow`` takes.
+
+    Returns:
+        Values JSON can hold: algorithm, backend, parameters, bound and rounding of the 8-bit form, library versions.
+
+    Raises:
+        ConfigError: If the backend is unknown.
+    """
+    _check_backend(backend)
+    libraries = {"opencv": cv2.__version__, "numpy": np.__version__}
+    if backend == "tvl1":
+        libraries["numba"] = numba.__version__
+    return {
+        "algorithm": "TV-L1",
+        "backend": backend,
+        "parameters": {name.rstrip("_"): value for name, value in dataclasses.asdict(_PARAMS).items()},
+        "bound_px": FLOW_BOUND_PX,
+        "rounding": "half up",
+        "zero_level": FLOW_ZERO_LEVEL,
+        "libraries": libraries,
+    }
+
+
+def _check_backend(backend: str) -> None:
+    if backend not in _BACKENDS:
+        raise ConfigError(f"no flow backend {backend!r}; choose one of: {', '.join(_BACKENDS)}")

@@ -1,0 +1,194 @@
+"""The compiled loops of TV-L1: what OpenCV offers in no single call, in one pass over memory each.
+
+Axes: H x W pixels, rows first; a leading axis holds several images. All arrays are C-contiguous float32:
+
+    flow    (2, H, W)  u1, u2: displacement in x and in y, px
+    dual    (4, H, W)  p11, p12: dual variable of u1 in x and in y; p21, p22: that of u2
+    data    (4, H, W)  gradient of the warped image in x and in y, 1 / its squared norm, constant residual rho_c
+    target  (H, W, 3)  image, gradient in x, gradient in y (interleaved, so that one remap warps all three)
+
+Names follow Zach, Pock, Bischof (DAGM 2007) and OpenCV's optflow/src/tvl1flow.cpp.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+from numba.core import event
+from numpy.typing import NDArray
+
+from stmulnet.console import notice
+
+Array = NDArray[np.float32]
+Rows = tuple[Array, ...]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_FLOAT_EPSILON = np.float32(np.finfo(np.float32).eps)
+_HALF, _ONE = np.float32(0.5), np.float32(1.0)
+_COMPILE_SEC = 5  # about; for the notice only
+
+
+def _compiled(function: Function) -> Function:
+    """Compile without the GIL; keep the result beside this file, or in the user's cache where that is read-only."""
+    options: dict[str, Any] = {"fastmath": True, "nogil": True, "error_model": "numpy"}
+    return cast(Function, numba.njit(cache=True, **options)(function))
+
+
+@_compiled
+def _update_flow_row(flow: Rows, dual: Rows, dual_above: Rows, data: Rows, l_t: np.float32, theta: np.float32) -> float:
+    u1, u2 = flow
+    p11, p12, p21, p22 = dual
+    p12_above, p22_above = dual_above
+    grad_x, grad_y, grad_inverse, rho_c = data
+    # Data term: the three cases of the paper's threshold are one clamp of -rho / |grad|^2 to +-l_t.
+    # Column 0 stands alone: its backward difference has no left neighbour, and without it the loop vectorises.
+    step = min(max(-(rho_c[0] + grad_x[0] * u1[0] + grad_y[0] * u2[0]) * grad_inverse[0], -l_t), l_t)
+    change1 = step * grad_x[0] + theta * (p11[0] + p12[0] - p12_above[0])
+    change2 = step * grad_y[0] + theta * (p21[0] + p22[0] - p22_above[0])
+    u1[0] += change1
+    u2[0] += change2
+    error = change1 * change1 + change2 * change2
+    for x in range(1, len(u1)):
+        step = min(max(-(rho_c[x] + grad_x[x] * u1[x] + grad_y[x] * u2[x]) * grad_inverse[x], -l_t), l_t)
+        change1 = step * grad_x[x] + theta * (p11[x] - p11[x - 1] + p12[x] - p12_above[x])
+        change2 = step * grad_y[x] + theta * (p21[x] - p21[x - 1] + p22[x] - p22_above[x])
+        u1[x] += change1
+        u2[x] += change2
+        error += change1 * change1 + change2 * change2
+    return float(error)
+
+
+@_compiled
+def _update_dual_row(u: Array, u_below: Array, p_x: Array, p_y: Array, taut: np.float32) -> None:
+    last = len(u) - 1
+    for x in range(last):
+        u_x, u_y = u[x + 1] - u[x], u_below[x] - u[x]
+        scale = _ONE / (_ONE + taut * np.sqrt(u_x * u_x + u_y * u_y))
+        p_x[x] = (p_x[x] + taut * u_x) * scale
+        p_y[x] = (p_y[x] + taut * u_y) * scale
+    # Forward differences are zero across the border; p_x of the last column stays zero.
+    u_y = u_below[last] - u[last]
+    p_y[last] = (p_y[last] + taut * u_y) / (_ONE + taut * abs(u_y))
+
+
+@_compiled
+def iterate(flow: Array, dual: Array, data: Array, weights: Array, max_iterations: int, stop: float) -> float:
+    """Do primal-dual iterations in place until the summed squared update of the flow is at most ``stop``.
+
+    One sweep is one iteration: a row of the flow, then the dual of the row above it, whose forward differences
+    are complete by then. Row y of the flow reads the dual of rows y and y - 1 before either changes.
+
+    Args:
+        flow: u1, u2; changed.
+        dual: p11, p12, p21, p22; changed. The last column of p11 and p21 must be zero.
+        data: What ``linearise`` wrote.
+        weights: (3,) lambda * theta, theta, tau / theta.
+        max_iterations: Upper bound, at least 1.
+        stop: Threshold on the sum over pixels, px^2.
+
+    Returns:
+        The sum of squared updates in the last iteration, px^2.
+    """
+    height, width = flow.shape[1:]
+    l_t, theta, taut = weights[0], weights[1], weights[2]
+    zeros = np.zeros(width, np.float32)
+    error = 0.0
+    for _ in range(max_iterations):
+        error = 0.0
+        for y in range(height):
+            p12_above, p22_above = (dual[1, y - 1], dual[3, y - 1]) if y > 0 else (zeros, zeros)
+            error += _update_flow_row(
+                (flow[0, y], flow[1, y]),
+                (dual[0, y], dual[1, y], dual[2, y], dual[3, y]),
+                (p12_above, p22_above),
+                (data[0, y], data[1, y], data[2, y], data[3, y]),
+                l_t,
+                theta,
+            )
+            if y > 0:
+                _update_dual_row(flow[0, y - 1], flow[0, y], dual[0, y - 1], dual[1, y - 1], taut)
+                _update_dual_row(flow[1, y - 1], flow[1, y], dual[2, y - 1], dual[3, y - 1], taut)
+        # Nothing below the last row: it is its own neighbour, which makes the difference zero.
+        _update_dual_row(flow[0, height - 1], flow[0, height - 1], dual[0, height - 1], dual[1, height - 1], taut)
+        _update_dual_row(flow[1, height - 1], flow[1, height - 1], dual[2, height - 1], dual[3, height - 1], taut)
+        if error <= stop:
+            break
+    return error
+
+
+@_compiled
+def target_planes(image: Array, target: Array) -> None:
+    """Write an image (H, W) and its central differences (one-sided and halved at the border) into ``target``."""
+    height, width = image.shape
+    for y in range(height):
+        above, below = image[max(y - 1, 0)], image[min(y + 1, height - 1)]
+        for x in range(width):
+            target[y, x, 0] = image[y, x]
+            target[y, x, 1] = _HALF * (image[y, min(x + 1, width - 1)] - image[y, max(x - 1, 0)])
+            target[y, x, 2] = _HALF * (below[x] - above[x])
+
+
+@_compiled
+def sample_positions(flow: Array, positions: Array) -> None:
+    """Write where each pixel looks in the second frame, x then y, into ``positions`` (2, H, W)."""
+    height, width = flow.shape[1:]
+    for y in range(height):
+        for x in range(width):
+            positions[0, y, x] = np.float32(x) + flow[0, y, x]
+            positions[1, y, x] = np.float32(y) + flow[1, y, x]
+
+
+@_compiled
+def linearise(image: Array, warped: Array, flow: Array, data: Array) -> None:
+    """Write the data term around ``flow`` from the first image (H, W) and the warped target (H, W, 3)."""
+    height, width = image.shape
+    for y in range(height):
+        for x in range(width):
+            grad_x, grad_y = warped[y, x, 1], warped[y, x, 2]
+            data[0, y, x] = grad_x
+            data[1, y, x] = grad_y
+            # Where the gradient vanishes the step is multiplied by it: any finite inverse gives zero.
+            data[2, y, x] = _ONE / max(grad_x * grad_x + grad_y * grad_y, _FLOAT_EPSILON)
+            data[3, y, x] = warped[y, x, 0] - grad_x * flow[0, y, x] - grad_y * flow[1, y, x] - image[y, x]
+
+
+_SIGNATURES = (
+    (iterate, "float64(f4[:,:,::1], f4[:,:,::1], f4[:,:,::1], f4[::1], int64, float64)"),
+    (target_planes, "void(f4[:,::1], f4[:,:,::1])"),
+    (sample_positions, "void(f4[:,:,::1], f4[:,:,::1])"),
+    (linearise, "void(f4[:,::1], f4[:,:,::1], f4[:,:,::1], f4[:,:,::1])"),
+)
+_compile_lock = threading.Lock()
+_ready = False
+
+
+class _CompileNotice(event.Listener):
+    """Tells the user, once, when numba really compiles instead of reading its cache."""
+
+    def __init__(self) -> None:
+        self.told = False
+
+    def on_start(self, event: Any) -> None:
+        if not self.told:
+            notice(f"compiling the TV-L1 kernel, about {_COMPILE_SEC} s, once per machine")
+        self.told = True
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+def prepare_kernels() -> None:
+    """Load the compiled kernels, or compile them, which takes seconds and is said on stderr.
+
+    Called by ``tvl1``. Call it in a parent process before starting workers, so that they find a filled cache.
+    """
+    global _ready
+    with _compile_lock:
+        if _ready:
+            return
+        with event.install_listener("numba:compile", _CompileNotice()):
+            for function, signature in _SIGNATURES:
+                cast(Any, function).compile(signature)
+        _ready = True
