@@ -157,6 +157,10 @@ def resize_short_side(image: Image, short_side: int) -> Image:
     height, width = resized_shape(image.shape[0], image.shape[1], short_side)
     if (height, width) == image.shape[:2]:
         return image
+    if height * width > MAX_FRAME_PIXELS:
+        raise ConfigError(
+            f"resizing to short_side {short_side} would need frames of {width}x{height}; give a smaller one"
+        )
     return cast(Image, cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
@@ -352,6 +356,8 @@ def _open_for_writing(path: Path, codec: str) -> Iterator[av.container.OutputCon
         raise ConfigError(f"{path.suffix!r} is no video format FFmpeg can write; use .mp4, .mkv or .avi") from error
     try:
         with container:
+            if codec not in container.supported_codecs:
+                raise ConfigError(f"{codec} video cannot be written to a {path.suffix} file; use .mp4, .mkv or .avi")
             yield container
     except av.FFmpegError as error:
         raise ConfigError(f"{codec} video cannot be written to a {path.suffix} file: {error.strerror}") from error
