@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stmulnet.errors import ConfigError
+from stmulnet.mirror import mirror_clip as mirror_clip
 
 CROP_SIDES = (0.75, 1.25)  # crop sides relative to the input side
 CORNER_REGION = 0.25  # corners of crops lie in the first or the last quarter of their range, never between
@@ -77,19 +78,6 @@ def apply_crop(rgb: Tensor | None, flow: Tensor | None, crop: Crop, size: int) -
     rows, columns = slice(crop.top, crop.top + crop.height), slice(crop.left, crop.left + crop.width)
     rgb, flow = (None if clip is None else resize(clip[..., rows, columns], (size, size)) for clip in (rgb, flow))
     return mirror_clip(rgb, flow) if crop.flip else (rgb, flow)
-
-
-def mirror_clip(rgb: Tensor | None, flow: Tensor | None) -> Pair:
-    """Mirror a clip left to right.
-
-    The u channels of the flow become 255 - u, as in the official code: a displacement of zero, 128, turns into 127.
-    """
-    if rgb is not None:
-        rgb = rgb.flip(-1)
-    if flow is not None:
-        flow = flow.flip(-1)  # a copy, so that the next line leaves the caller's tensor alone
-        flow[..., 0::2, :, :] = 255 - flow[..., 0::2, :, :]
-    return rgb, flow
 
 
 def clamp_sides(size: tuple[int, int], input_size: int) -> tuple[int, int]:
