@@ -34,7 +34,8 @@ def _weights(size_in: int, size_out: int) -> Float:
     scale = size_in / size_out
     centres = (np.arange(size_out) + 0.5) * scale - 0.5
     weights = _cubic((np.arange(size_in)[None] - centres[:, None]) / max(scale, 1.0))
-    return np.asarray(weights / weights.sum(1, keepdims=True))
+    total: Float = weights.sum(1, keepdims=True)
+    return weights / total
 
 
 def _reference_resize(images: Tensor, size: tuple[int, int]) -> Float:
