@@ -8,6 +8,7 @@ import pytest
 from matplotlib import image as matplotlib_image
 
 from stmulnet.evaluation.figures import LearningCurve, confusion_figure, image_uri, strip_image
+from stmulnet.evaluation.metrics import top_classes
 from stmulnet.evaluation.report import (
     Example,
     Report,
@@ -16,7 +17,6 @@ from stmulnet.evaluation.report import (
     example_scores,
     render_report,
     result_row,
-    top_classes,
     write_report,
 )
 

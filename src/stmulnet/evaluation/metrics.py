@@ -3,6 +3,7 @@
 # V videos, K classes
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,6 +126,13 @@ def softmax(scores: Scores) -> NDArray[np.float64]:
     shifted = np.asarray(scores, dtype=np.float64)
     exponentials = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+
+
+def top_classes(scores: Scores, class_names: Sequence[str], count: int) -> list[tuple[str, float]]:
+    """The ``count`` best classes of raw scores (K,) with their softmax probabilities, best first."""
+    probabilities = softmax(scores)
+    order = np.argsort(-np.asarray(scores), kind="stable")[:count]
+    return [(class_names[index], float(probabilities[index])) for index in order]
 
 
 def _checked(scores: Scores, labels: Labels) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

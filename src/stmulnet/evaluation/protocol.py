@@ -85,7 +85,7 @@ class ScoreTable:
 
 
 def video_scores(
-    model: ClipScorer, rgb: Tensor | None, flow: Tensor | None, *, device: torch.device | str = "cpu"
+    model: ClipScorer, rgb: Tensor | None, flow: Tensor | None, *, device: torch.device | str | None = None
 ) -> VideoScores:
     """Score one video by the official test protocol (STMuNet_test.m; cnn_train_dag.m:302-317, 340-420).
 
@@ -93,10 +93,10 @@ def video_scores(
     windows; the streams' scores are the means over the passes, the fused score the mean of the streams.
 
     Args:
-        model: Network in evaluation mode, on ``device``.
+        model: Network in evaluation mode.
         rgb: Frames (T, 3, H, W), uint8, each side in [input size, 2 x input size]; None if the network takes flow only.
         flow: Flow stacks (T, 20, H, W), uint8, of the same T, H and W; None if the network takes frames only.
-        device: Where the network is; the clips travel there as uint8.
+        device: Where the network is; the clips travel there as uint8. None: they are there already.
 
     Returns:
         Raw scores.
@@ -105,7 +105,7 @@ def video_scores(
         ConfigError: The clips' shapes are not as above.
     """
     _check_clips(rgb, flow)
-    rgb, flow = (None if clip is None else clip.to(device) for clip in (rgb, flow))
+    rgb, flow = (clip if clip is None or device is None else clip.to(device) for clip in (rgb, flow))
     views = ((rgb, flow), mirror_clip(rgb, flow))
     with torch.inference_mode():
         outputs = [model(*(clip[None] for clip in view if clip is not None)) for view in views]
@@ -116,15 +116,15 @@ def video_scores(
 
 
 def evaluate_videos(
-    model: ClipScorer, samples: Iterable[VideoSample], *, total: int, device: torch.device | str = "cpu"
+    model: ClipScorer, samples: Iterable[VideoSample], *, total: int, device: torch.device | str | None = None
 ) -> ScoreTable:
     """Score every video of an iterable, with a progress bar.
 
     Args:
-        model: Network in evaluation mode, on ``device``.
+        model: Network in evaluation mode.
         samples: Test videos, see ``VideoSample``.
         total: Number of videos, for the progress bar and as a check that none is lost.
-        device: Where the network is.
+        device: Where the network is; None: the clips are there already.
 
     Returns:
         Scores in the order of ``samples``.

@@ -26,7 +26,7 @@ from stmulnet.evaluation.metrics import (
     confusion_matrix,
     mean_class_accuracy,
     proportion,
-    softmax,
+    top_classes,
     top_k_correct,
     top_k_proportion,
 )
@@ -154,13 +154,6 @@ def confusion(name: str, scores: Scores, labels: Labels) -> Confusion:
 def example_scores(network: str, scores: Scores, class_names: Sequence[str]) -> ExampleScores:
     """The five best classes of one video's raw scores (K,), with their softmax probabilities."""
     return ExampleScores(network, top_classes(scores, class_names, TOP))
-
-
-def top_classes(scores: Scores, class_names: Sequence[str], count: int) -> list[tuple[str, float]]:
-    """The ``count`` best classes of raw scores (K,) with their softmax probabilities, best first."""
-    probabilities = softmax(scores)
-    order = np.argsort(-np.asarray(scores), kind="stable")[:count]
-    return [(class_names[index], float(probabilities[index])) for index in order]
 
 
 def choose_examples(right: NDArray[np.bool_], count: int) -> list[int]:
