@@ -257,6 +257,14 @@ def write_flow(folders: tuple[Path, Path], flow: Images, *, first: int = 1, qual
     return len(flow)
 
 
+def through_jpeg(image: Images, *, quality: int = JPEG_QUALITY) -> Images:
+    """An RGB frame (H, W, 3) or a flow plane (H, W), uint8, as it would come back from disk."""
+    grey = image.ndim == 2
+    data = _encode_grey(image, quality) if grey else _encode_rgb(image, quality)
+    decoded: Images = simplejpeg.decode_jpeg(data, colorspace="GRAY" if grey else "RGB")
+    return decoded.reshape(image.shape)
+
+
 def read_images(paths: Sequence[Path], *, colorspace: str) -> Images:
     """Decode JPEG files of one size into one array; a file named twice is decoded once.
 
