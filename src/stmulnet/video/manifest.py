@@ -1,0 +1,114 @@
+"""What an extracted data set consists of, and how it was made: ``manifest.json`` beside the frames.
+
+The manifest holds neither times nor machine names: the same videos and settings give the same bytes. While an
+extraction runs, finished videos are appended to a journal, which a killed run leaves for the next one.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stmulnet.errors import ConfigError, DatasetError
+from stmulnet.files import write_json
+
+MANIFEST_NAME = "manifest.json"
+_SETTINGS, _VIDEOS = "settings", "videos"
+_LIBRARIES = "libraries"  # a part of the settings that may differ: a change of version is noted, not refused
+
+
+@dataclass(frozen=True)
+class VideoEntry:
+    """One completely extracted video.
+
+    Attributes:
+        name: File stem; the name of its folders.
+        source: Path of the file relative to the folder of videos, with forward slashes.
+        source_bytes: Size of the file.
+        num_frames: Stored frames; there is one flow field less.
+        width: Pixels, as stored.
+        height: Pixels, as stored.
+    """
+
+    name: str
+    source: str
+    source_bytes: int
+    num_frames: int
+    width: int
+    height: int
+
+
+@dataclass
+class Manifest:
+    """Settings of an extraction and its finished videos by name."""
+
+    settings: dict[str, Any]
+    videos: dict[str, VideoEntry] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: Path) -> "Manifest":
+        """Read a manifest.
+
+        Raises:
+            DatasetError: The file is missing or is no manifest.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            entries = [VideoEntry(**entry) for entry in values[_VIDEOS]]
+            return cls(dict(values[_SETTINGS]), {entry.name: entry for entry in entries})
+        except OSError as error:
+            raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise DatasetError(f"{path}: not a manifest of `stmulnet extract` ({error!r}); move it away") from error
+
+    def save(self, path: Path) -> None:
+        """Write the manifest in one step, videos sorted by name."""
+        entries = [dataclasses.asdict(self.videos[name]) for name in sorted(self.videos)]
+        write_json(path, {_SETTINGS: self.settings, _VIDEOS: entries})
+
+
+def check_settings(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> list[str]:
+    """Compare the settings of an existing manifest with those of this run.
+
+    Returns:
+        One text per library whose version has changed.
+
+    Raises:
+        ConfigError: Any other setting differs; tells which.
+    """
+    old, new = dict(_flattened(found)), dict(_flattened(wanted))
+    differences = {
+        name: f"{name} is {old.get(name)!r} there, {new.get(name)!r} now"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    }
+    refused = [text for name, text in differences.items() if _LIBRARIES not in name.split(".")]
+    if refused:
+        raise ConfigError(
+            f"{path}: was made with other settings: {'; '.join(refused)}; use the same settings or another output folder"
+        )
+    return list(differences.values())
+
+
+def append_journal(path: Path, entry: VideoEntry) -> None:
+    """Add a finished video."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(dataclasses.asdict(entry)) + "\n")
+
+
+def read_journal(path: Path) -> list[VideoEntry]:
+    """Finished videos of a run that was killed; none where there is no journal."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [VideoEntry(**json.loads(line)) for line in lines[:-1]]  # the last one is empty, or cut off by the kill
+
+
+def _flattened(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flattened(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
