@@ -28,12 +28,12 @@ class VideoSample(Protocol):
     """One test video: every frame of the protocol, each side already clamped to [input size, 2 x input size]."""
 
     @property
-    def rgb(self) -> Tensor | None:
-        """Frames (T, 3, H, W), uint8."""
+    def rgb(self) -> Tensor:
+        """Frames (T, 3, H, W), uint8; without elements if the network takes flow only."""
 
     @property
-    def flow(self) -> Tensor | None:
-        """Flow stacks (T, 20, H, W), uint8."""
+    def flow(self) -> Tensor:
+        """Flow stacks (T, 20, H, W), uint8; without elements if the network takes frames only."""
 
     @property
     def label(self) -> int:
@@ -137,7 +137,8 @@ def evaluate_videos(
     scores: list[VideoScores] = []
     with progress(total, "evaluate", "videos") as advance:
         for sample in samples:
-            scores.append(video_scores(model, sample.rgb, sample.flow, device=device))
+            rgb, flow = (clip if clip.numel() else None for clip in (sample.rgb, sample.flow))
+            scores.append(video_scores(model, rgb, flow, device=device))
             videos.append(sample.video)
             labels.append(int(sample.label))
             advance(1)

@@ -1,0 +1,276 @@
+"""`stmulnet evaluate`: the test protocol over the test list of a data set."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.utils.data import DataLoader, Dataset
+
+from stmulnet.console import notice
+from stmulnet.constants import FLOW_STACK_BEFORE, TEST_FRAMES
+from stmulnet.datasets.base import ClipSample, TwoStreamDataset
+from stmulnet.datasets.sampling import UniformFrames
+from stmulnet.datasets.transforms import TestTransform
+from stmulnet.device import choose_device
+from stmulnet.errors import AnnotationError, CheckpointError, ConfigError, StmulnetError
+from stmulnet.evaluation.metrics import Proportion, predictions, top_k_correct
+from stmulnet.evaluation.protocol import ScoreTable, evaluate_videos
+from stmulnet.evaluation.report import (
+    Example,
+    Report,
+    ResultRow,
+    choose_examples,
+    confusion,
+    example_scores,
+    result_row,
+    write_report,
+)
+from stmulnet.files import atomic_path, write_json
+from stmulnet.flow.quantize import to_pixels
+from stmulnet.models.checkpoint import load_model
+from stmulnet.models.multiplier import Network
+from stmulnet.video.manifest import MANIFEST_NAME, Manifest
+from stmulnet.video.store import FLOW_FOLDER, FRAMES_FOLDER
+
+MAX_WORKERS = 4  # decoding one video is far quicker than scoring it
+FRAMES_PER_EXAMPLE = 5
+STREAM_NOTES = {
+    "appearance": "appearance stream: frames",
+    "motion": "motion stream: optical flow",
+    "fused": "mean of the two streams' scores",
+}
+
+
+@dataclass(frozen=True)
+class EvaluateSummary:
+    """Results of `evaluate`.
+
+    Attributes:
+        rows: Figures of merit of each stream and, with two streams, of the fused scores (last).
+        scores: Raw scores of every video.
+        class_names: Names in class order.
+        frames: Frames sampled per video.
+    """
+
+    rows: list[ResultRow]
+    scores: ScoreTable
+    class_names: list[str]
+    frames: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able results: per stream top-1 (and top-5) accuracy with interval, and mean class accuracy."""
+        streams = {
+            row.name: {
+                "top1": _share(row.accuracy),
+                "top5": None if row.top5 is None else _share(row.top5),
+                "mean_class_accuracy": row.mean_class,
+            }
+            for row in self.rows
+        }
+        protocol = f"{self.frames} frames, whole frame, original and mirrored, raw scores averaged"
+        return {"videos": len(self.scores.videos), "protocol": protocol, "streams": streams}
+
+
+def evaluate(
+    *,
+    dataset: Path,
+    weights: Path,
+    split: int = 1,
+    out: Path | None = None,
+    frames: int = TEST_FRAMES,
+    examples: int = 8,
+    workers: int | None = None,
+    device: str = "auto",
+) -> EvaluateSummary:
+    """Score the test videos of a split by the official protocol and print the accuracy.
+
+    Args:
+        dataset: Folder that extract and annotate wrote: images/, flows/, annotations/annot01.json ...
+        weights: Weight file of a trained network (.safetensors) with the classes of the data set.
+        split: Number of the split; its validation list is evaluated.
+        out: Folder for scores.npz, metrics.json and report.html; without it the results are only printed.
+        frames: Frames sampled per video (official: 25).
+        examples: Videos shown in the report.
+        workers: Processes that read frames, up to four by default; 0 reads in this one and needs no shared memory.
+        device: auto, cpu, cuda or cuda:N.
+
+    Returns:
+        Figures of merit and scores.
+    """
+    network = load_model(weights)
+    annotation_path = dataset / "annotations" / f"annot{split:02d}.json"
+    _check_arguments(network, frames, examples, workers)
+    videos = open_test_list(dataset, annotation_path, network, frames)
+    _check_classes(network, weights, videos.class_names, annotation_path)
+    _compare_records(network, dataset)
+    chosen = choose_device(device)
+    table = score_videos(network, videos, device=chosen, workers=workers)
+    rows = [result_row(name, scores, table.labels, note=STREAM_NOTES[name]) for name, scores in table.streams().items()]
+    summary = EvaluateSummary(rows, table, videos.class_names, frames)
+    _print_table(summary)
+    if out is not None:
+        _write_results(out, summary)
+        facts = [("Data set", str(dataset)), ("Split", str(split)), ("Weights", str(weights))]
+        write_report(out / "report.html", _report(summary, videos, facts, examples))
+        print(f"{out / 'report.html'}: the results as a page, with confusion matrix and examples")
+    return summary
+
+
+def open_test_list(dataset: Path, annotation: Path, network: Network, frames: int = TEST_FRAMES) -> TwoStreamDataset:
+    """The validation list of an annotation, sampled and sized for the test protocol of a network."""
+    return TwoStreamDataset(
+        annotation,
+        dataset / FRAMES_FOLDER,
+        dataset / FLOW_FOLDER,
+        subset="validation",
+        sampling=UniformFrames(frames),
+        transform=TestTransform(network.config.input_size),
+        streams=network.config.streams,
+    )
+
+
+def score_videos(
+    network: Network, videos: TwoStreamDataset, *, device: torch.device, workers: int | None = None
+) -> ScoreTable:
+    """Run the test protocol over a data set, reading ahead in ``workers`` processes."""
+    if not len(videos):
+        raise AnnotationError("the annotation's validation list is empty; make it anew from the official lists")
+    if workers is None:
+        workers = min(MAX_WORKERS, (os.cpu_count() or 1) - 1)
+    # A sample is some 50 MB at the official size and waits in shared memory: one per worker is enough.
+    ahead = {"num_workers": workers, "prefetch_factor": 1} if workers else {}
+    loader = DataLoader(_ErrorsAsItems(videos), batch_size=None, pin_memory=device.type == "cuda", **ahead)
+    return evaluate_videos(network.to(device).eval(), _without_errors(loader), total=len(videos), device=device)
+
+
+class _ErrorsAsItems(Dataset[ClipSample | StmulnetError]):
+    """Hands bad input on as an item: torch would bury its message in the traceback of the worker process."""
+
+    def __init__(self, videos: TwoStreamDataset) -> None:
+        self.videos = videos
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, index: int) -> ClipSample | StmulnetError:
+        try:
+            return self.videos[index]
+        except StmulnetError as error:
+            return error
+
+
+def _without_errors(items: Iterable[ClipSample | StmulnetError]) -> Iterator[ClipSample]:
+    for item in items:
+        if isinstance(item, StmulnetError):
+            raise item
+        yield item
+
+
+def example_pictures(videos: TwoStreamDataset, index: int) -> tuple[Any, Any]:
+    """A few frames (n, H, W, 3) uint8 of a test video and the flow at them (n, 2, H, W) in pixels; None if not read."""
+    sample = videos[index]
+    count = max(len(sample.rgb), len(sample.flow))
+    times = np.unique(np.linspace(0, count - 1, FRAMES_PER_EXAMPLE).round().astype(int))
+    frames = sample.rgb.numpy()[times].transpose(0, 2, 3, 1) if sample.rgb.numel() else None
+    # Field t of the stack t-5 ... t+4: from the frame shown to the next one.
+    u = 2 * FLOW_STACK_BEFORE
+    flow_px = to_pixels(sample.flow.numpy()[times, u : u + 2]) if sample.flow.numel() else None
+    return frames, flow_px
+
+
+def _check_arguments(network: Network, frames: int, examples: int, workers: int | None) -> None:
+    if frames < network.config.min_frames:
+        raise ConfigError(f"frames must be at least {network.config.min_frames} for this network, got {frames}")
+    if examples < 0 or (workers is not None and workers < 0):
+        raise ConfigError(f"examples and workers must not be negative, got {examples} and {workers}")
+
+
+def _check_classes(network: Network, weights: Path, class_names: list[str], annotation: Path) -> None:
+    if network.config.num_classes != len(class_names):
+        raise CheckpointError(
+            f"{weights} knows {network.config.num_classes} classes, {annotation} has {len(class_names)}: "
+            "give weights trained on this data set"
+        )
+    if network.class_names is not None and network.class_names != class_names:
+        ours, theirs = next(pair for pair in zip(network.class_names, class_names, strict=True) if pair[0] != pair[1])
+        raise CheckpointError(
+            f"{weights} and {annotation} name their classes differently, first {ours!r} against {theirs!r}: "
+            "give weights trained on this data set"
+        )
+
+
+def _compare_records(network: Network, dataset: Path) -> None:
+    """Say where frames or flow were made otherwise than those the network was trained on."""
+    path = dataset / MANIFEST_NAME
+    trained = network.metadata.get("preprocessing")
+    if trained is None or not path.is_file():
+        return
+    present = Manifest.load(path).settings
+    for part in ("frames", "flow"):
+        before, now = trained.get(part, {}), present.get(part, {})
+        for name in sorted(before.keys() | now.keys()):
+            if name != "libraries" and before.get(name) != now.get(name):
+                notice(f"note: {part} {name}: {now.get(name)!r} here, {before.get(name)!r} in training")
+
+
+def _share(share: Proportion) -> dict[str, Any]:
+    return {"value": share.value, **asdict(share)}
+
+
+def _print_table(summary: EvaluateSummary) -> None:
+    table = Table(title=f"{len(summary.scores.videos)} videos, {summary.frames} frames each", title_justify="left")
+    table.add_column("scores")
+    for heading in ("top-1 %", "95 % interval", "top-5 %", "mean class %"):
+        table.add_column(heading, justify="right")
+    for row in summary.rows:
+        interval = f"{100 * row.accuracy.low:.1f} to {100 * row.accuracy.high:.1f}"
+        top5 = "" if row.top5 is None else f"{100 * row.top5.value:.1f}"
+        table.add_row(row.name, f"{100 * row.accuracy.value:.1f}", interval, top5, f"{100 * row.mean_class:.1f}")
+    Console(highlight=False).print(table)
+
+
+def _write_results(out: Path, summary: EvaluateSummary) -> None:
+    table = summary.scores
+    arrays: dict[str, Any] = {
+        "videos": np.array(table.videos),
+        "labels": table.labels,
+        "class_names": np.array(summary.class_names),
+        **table.streams(),
+    }
+    with atomic_path(out / "scores.npz") as temporary:
+        np.savez_compressed(temporary, **arrays)
+    write_json(out / "metrics.json", summary.to_dict())
+
+
+def _report(
+    summary: EvaluateSummary, videos: TwoStreamDataset, facts: list[tuple[str, str]], num_examples: int
+) -> Report:
+    table, names = summary.scores, summary.class_names
+    final = list(table.streams())[-1]
+    right = top_k_correct(table.fused, table.labels)
+    shown = [_example(videos, index, table, names) for index in choose_examples(right, num_examples)]
+    num_predicted = len(np.unique(predictions(table.fused)))
+    return Report(
+        title=f"Evaluation on {len(table.videos)} test videos",
+        lead=(
+            "How well a network recognises the action in videos it has not been trained on, "
+            f"and which of the {len(names)} actions it takes for which; it answered with {num_predicted} of them."
+        ),
+        facts=[*facts, ("Frames per video", f"{summary.frames}, original and mirrored")],
+        class_names=names,
+        rows=summary.rows,
+        confusions=[confusion(final, table.fused, table.labels)],
+        examples=shown,
+        examples_note="Half of them are mistakes, where there are as many.",
+    )
+
+
+def _example(videos: TwoStreamDataset, index: int, table: ScoreTable, names: list[str]) -> Example:
+    answers = [example_scores(stream, scores[index], names) for stream, scores in table.streams().items()]
+    return Example(table.videos[index], names[table.labels[index]], *example_pictures(videos, index), answers)
