@@ -95,7 +95,7 @@ def _parse(
     except ArgumentError as error:
         notice(f"stmulnet {verb}: error: {_one_line(error)}")
         sys.exit(EXIT_BAD_INPUT)
-    values = parser.instantiate_classes(namespace).as_dict()
+    values: dict[str, Any] = parser.instantiate(namespace).as_dict()
     values.pop("config", None)
     return values
 
