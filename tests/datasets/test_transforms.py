@@ -25,8 +25,7 @@ def _cubic(x: Float) -> Float:
     x = np.abs(x)
     inner = 1.5 * x**3 - 2.5 * x**2 + 1
     outer = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
-    result: Float = np.where(x < 1, inner, np.where(x < 2, outer, 0.0))
-    return result
+    return np.asarray(np.where(x < 1, inner, np.where(x < 2, outer, 0.0)), np.float64)
 
 
 def _weights(size_in: int, size_out: int) -> Float:
@@ -34,14 +33,13 @@ def _weights(size_in: int, size_out: int) -> Float:
     scale = size_in / size_out
     centres = (np.arange(size_out) + 0.5) * scale - 0.5
     weights = _cubic((np.arange(size_in)[None] - centres[:, None]) / max(scale, 1.0))
-    total: Float = weights.sum(1, keepdims=True)
-    return weights / total
+    return np.asarray(weights / weights.sum(1, keepdims=True), np.float64)
 
 
 def _reference_resize(images: Tensor, size: tuple[int, int]) -> Float:
     rows, columns = _weights(images.shape[-2], size[0]), _weights(images.shape[-1], size[1])
     narrowed = np.clip(np.einsum("mchw,xw->mchx", images.numpy().astype(np.float64), columns), 0, 255)
-    return np.clip(np.einsum("yh,mchx->mcyx", rows, narrowed), 0, 255)
+    return np.asarray(np.clip(np.einsum("yh,mchx->mcyx", rows, narrowed), 0, 255), np.float64)
 
 
 @pytest.mark.parametrize("size", [(24, 24), (61, 43), (30, 90), (40, 52)])

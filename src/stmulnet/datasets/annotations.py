@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeGuard
 
 from stmulnet.constants import MIN_FRAMES
 from stmulnet.errors import AnnotationError
@@ -173,7 +173,7 @@ def _record_of(path: Path, video: str, entry: Any, num_classes: int) -> VideoRec
     return VideoRecord(video, label - 1, num_frames)
 
 
-def _is_int(value: Any) -> bool:
+def _is_int(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -1,0 +1,153 @@
+"""The data set of two-stream clips: frames and flow on disk, an annotation, a frame sampling and a transform.
+
+T sampled frames, m distinct flow fields of their stacks, H x W pixels; everything is uint8, 0..255, RGB order.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from stmulnet.datasets.annotations import Annotation, VideoRecord, load_annotation
+from stmulnet.datasets.sampling import RandomStrideFrames, UniformFrames, flow_numbers
+from stmulnet.datasets.transforms import Transform
+from stmulnet.errors import ConfigError
+from stmulnet.video.store import FrameTree
+
+STREAMS = ("appearance", "motion")
+
+FrameSampling = Callable[[int, np.random.Generator], list[int]]
+Images = npt.NDArray[np.uint8]
+Numbers = npt.NDArray[np.int64]
+
+
+class ClipSample(NamedTuple):
+    """One clip, or a batch of them after torch's default collate function.
+
+    Attributes:
+        rgb: (T, 3, H, W) uint8 RGB, 0..255; of shape (0,) where the appearance stream was not asked for.
+        flow: (T, 20, H, W) uint8, channels u(t-5) v(t-5) ... u(t+4) v(t+4), 128 is zero; (0,) where motion was not.
+        label: Class, 0-based.
+        video: Name of the video.
+    """
+
+    rgb: Tensor
+    flow: Tensor
+    label: int
+    video: str
+
+
+class TwoStreamDataset(Dataset[ClipSample]):
+    """Clips of a subset of an annotation, one per video.
+
+    Everything random about an item is drawn from (seed, epoch, index), so it does not depend on the number of loader
+    workers or on the order of access. Call `set_epoch` before each epoch; workers that live on see it.
+
+    Args:
+        annotation: An annotation file or its content.
+        frames_root: Folder of the RGB frames; may be None where ``streams`` lacks appearance.
+        flow_root: Folder of the flow images; may be None where ``streams`` lacks motion.
+        subset: ``"training"`` or ``"validation"``.
+        sampling: Which frames of a video: (number of frames, generator) -> 1-based numbers. None takes the official
+            rule of the subset: `RandomStrideFrames` for training, `UniformFrames` for validation.
+        transform: What is done to the images, e.g. `TrainTransform`. None leaves them as they are stored.
+        seed: Seed of everything random.
+        streams: Streams to read; images of the other are not decoded.
+        cache: Keep the decoded images of every video that was read in memory (every loader worker its own).
+
+    Raises:
+        AnnotationError: The annotation is malformed or has no such subset.
+        ConfigError: ``streams`` names something else, or the folder of a stream is not given.
+        DatasetError: A folder is missing or in no known layout; on access, an image is missing or damaged.
+        VideoTooShortError: On access, a video has fewer than 11 frames.
+    """
+
+    def __init__(
+        self,
+        annotation: Annotation | Path,
+        frames_root: Path | None,
+        flow_root: Path | None,
+        *,
+        subset: str,
+        sampling: FrameSampling | None = None,
+        transform: Transform | None = None,
+        seed: int = 0,
+        streams: Sequence[str] = STREAMS,
+        cache: bool = False,
+    ) -> None:
+        if not streams or not set(streams) <= set(STREAMS):
+            raise ConfigError(f"streams must be one or both of {', '.join(STREAMS)}, got {tuple(streams)}")
+        annotation = annotation if isinstance(annotation, Annotation) else load_annotation(annotation)
+        self.class_names = annotation.class_names
+        self.records: list[VideoRecord] = annotation.records(subset)
+        self._rgb = _Reader("rgb", frames_root, cache=cache) if "appearance" in streams else None
+        self._flow = _Reader("flow", flow_root, cache=cache) if "motion" in streams else None
+        self._sampling = sampling or (RandomStrideFrames() if subset == "training" else UniformFrames())
+        self._transform = transform
+        self._seed = seed
+        # In shared memory: workers that outlive an epoch have their own copy of everything else.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+
+    def __len__(self) -> int:
+        """Number of videos."""
+        return len(self.records)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose clips are drawn from now on, also in running workers."""
+        self._epoch.fill_(epoch)
+
+    def __getitem__(self, index: int) -> ClipSample:
+        """The clip of the video with this index in ``records``."""
+        record = self.records[index]
+        rng = np.random.default_rng([self._seed, int(self._epoch), index])
+        times = self._sampling(record.num_frames, rng)
+        fields = [flow_numbers(time) for time in times]
+        # The transform sees every distinct image once; overlapping stacks are put together afterwards.
+        rgb, rgb_positions = self._rgb.read(record, np.array(times)) if self._rgb else (None, None)
+        flow, flow_positions = self._flow.read(record, np.array(fields)) if self._flow else (None, None)
+        if self._transform is not None:
+            rgb, flow = self._transform(rgb, flow, rng)
+        return ClipSample(_gather(rgb, rgb_positions), _gather(flow, flow_positions), record.label, record.video)
+
+
+def _gather(images: Tensor | None, positions: Tensor | None) -> Tensor:
+    """Images (m, C, H, W) at positions (T,) or (T, n) -> (T, C, H, W) or (T, n C, H, W)."""
+    if images is None or positions is None:
+        return torch.empty(0, dtype=torch.uint8)
+    return images[positions].reshape(len(positions), -1, *images.shape[-2:]).contiguous()
+
+
+class _Reader:
+    """Reads the images of one modality, ``"rgb"`` or ``"flow"``; with a cache, every video once and completely."""
+
+    def __init__(self, modality: str, root: Path | None, *, cache: bool) -> None:
+        self._is_rgb = modality == "rgb"
+        if root is None:
+            stream, name = ("appearance", "frames_root") if self._is_rgb else ("motion", "flow_root")
+            raise ConfigError(f"the {stream} stream needs {name}, the folder of its images, but got None")
+        self._tree = FrameTree(root) if self._is_rgb else FrameTree(None, root)
+        self._cache: dict[str, Images] | None = {} if cache else None
+
+    def read(self, record: VideoRecord, numbers: Numbers) -> tuple[Tensor, Tensor]:
+        """The distinct images among ``numbers``, (m, C, H, W), and the position of each number among them."""
+        distinct, positions = np.unique(numbers, return_inverse=True)
+        if self._cache is None:
+            images = self._decode(record.video, distinct)
+        else:
+            if record.video not in self._cache:
+                last = record.num_frames if self._is_rgb else record.num_frames - 1
+                self._cache[record.video] = self._decode(record.video, np.arange(1, last + 1))
+            images = self._cache[record.video][distinct - 1]
+        tensor = torch.from_numpy(images)
+        return tensor.permute(0, 3, 1, 2) if self._is_rgb else tensor, torch.from_numpy(
+            positions.reshape(numbers.shape)
+        )
+
+    def _decode(self, video: str, numbers: Numbers) -> Images:
+        read = self._tree.read_rgb if self._is_rgb else self._tree.read_flow
+        return read(video, numbers.tolist())
