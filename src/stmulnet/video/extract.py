@@ -23,6 +23,7 @@ from stmulnet.constants import JPEG_QUALITY, MIN_FRAMES, STORED_SHORT_SIDE
 from stmulnet.errors import ConfigError, DatasetError, StmulnetError, VideoDecodeError, VideoTooShortError
 from stmulnet.flow.estimate import estimate_flow, flow_record
 from stmulnet.flow.quantize import to_uint8
+from stmulnet.flow.tvl1_kernels import prepare_kernels
 from stmulnet.video.io import VIDEO_SUFFIXES, Image, iter_frames
 from stmulnet.video.manifest import (
     MANIFEST_NAME,
@@ -78,11 +79,42 @@ class ExtractSummary:
         ]
         if self.too_short:
             names = ", ".join(self.too_short)
-            lines.append(
-                f"{len(self.too_short)} videos are shorter than the {MIN_FRAMES} frames a network needs: {names}"
-            )
+            lines.append(f"{len(self.too_short)} have fewer than the {MIN_FRAMES} frames a network needs: {names}")
         lines += [f"failed: {source}: {reason}" for source, reason in self.failures]
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Encoding:
+    """What the user chose; the same for all videos."""
+
+    short_side: int
+    backend: str
+    jpeg_quality: int
+
+    def check(self) -> None:
+        if self.short_side < _MIN_SHORT_SIDE:
+            raise ConfigError(f"short_side must be {_MIN_SHORT_SIDE} pixels or more, got {self.short_side}")
+        if not 1 <= self.jpeg_quality <= 100:
+            raise ConfigError(f"jpeg_quality must be 1 to 100, got {self.jpeg_quality}")
+
+    def settings(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {
+            "frames": {
+                "short_side": self.short_side,
+                "resize": "cv2.INTER_LINEAR",
+                "jpeg_quality": self.jpeg_quality,
+                "chroma_subsampling": CHROMA_SUBSAMPLING,
+                "libraries": {
+                    "av": av.__version__,
+                    "ffmpeg": ".".join(str(part) for part in av.library_versions["libavcodec"]),
+                    "opencv": cv2.__version__,
+                    "simplejpeg": simplejpeg.__version__,
+                },
+            },
+            "flow": {**flow_record(self.backend), "jpeg_quality": self.jpeg_quality},
+        }
 
 
 @dataclass(frozen=True)
@@ -92,9 +124,7 @@ class _Job:
     source: str
     source_bytes: int
     out: Path
-    short_side: int
-    backend: str
-    jpeg_quality: int
+    encoding: _Encoding
 
 
 @dataclass(frozen=True)
@@ -129,23 +159,17 @@ def extract_videos(
         ConfigError: An argument is out of range, or the output was made with other settings.
         StmulnetError: A worker process died.
     """
-    _check_arguments(short_side, workers, jpeg_quality)
-    settings = _settings(short_side, backend, jpeg_quality)
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers must be 1 or more, or None for one per core; got {workers}")
+    encoding = _Encoding(short_side, backend, jpeg_quality)
+    encoding.check()
+    settings = encoding.settings()
     sources = find_sources(videos)
     try:
         with _locked(out):
             manifest = _resumed(out, settings)
             jobs = [
-                _Job(
-                    name,
-                    path,
-                    path.relative_to(videos).as_posix(),
-                    path.stat().st_size,
-                    out,
-                    short_side,
-                    backend,
-                    jpeg_quality,
-                )
+                _Job(name, path, path.relative_to(videos).as_posix(), path.stat().st_size, out, encoding)
                 for name, path in sources.items()
             ]
             return _run(jobs, manifest, out, workers or default_workers())
@@ -169,8 +193,8 @@ def find_sources(videos: Path) -> dict[str, Path]:
             others += 1
         elif path.stem in sources:
             raise DatasetError(
-                f"two videos have the name {path.stem!r}: {sources[path.stem]} and {path}; names become folders and must "
-                "be unique: rename one"
+                f"two videos have the name {path.stem!r}: {sources[path.stem]} and {path}; names become folders and "
+                "must be unique: rename one"
             )
         else:
             sources[path.stem] = path
@@ -182,7 +206,7 @@ def find_sources(videos: Path) -> dict[str, Path]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """All files below a folder in a fixed order, without hidden ones; every folder once, although links are followed."""
+    """All files below a folder, sorted, without hidden ones; links are followed, but into no folder twice."""
     seen: set[str] = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
@@ -190,33 +214,6 @@ def _files(folder: Path) -> Iterator[Path]:
         if real not in seen:
             yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
         seen.add(real)
-
-
-def _check_arguments(short_side: int, workers: int | None, jpeg_quality: int) -> None:
-    if short_side < _MIN_SHORT_SIDE:
-        raise ConfigError(f"short_side must be {_MIN_SHORT_SIDE} pixels or more, got {short_side}")
-    if workers is not None and workers < 1:
-        raise ConfigError(f"workers must be 1 or more, or None for one per core; got {workers}")
-    if not 1 <= jpeg_quality <= 100:
-        raise ConfigError(f"jpeg_quality must be 1 to 100, got {jpeg_quality}")
-
-
-def _settings(short_side: int, backend: str, jpeg_quality: int) -> dict[str, Any]:
-    return {
-        "frames": {
-            "short_side": short_side,
-            "resize": "cv2.INTER_LINEAR",
-            "jpeg_quality": jpeg_quality,
-            "chroma_subsampling": CHROMA_SUBSAMPLING,
-            "libraries": {
-                "av": av.__version__,
-                "ffmpeg": ".".join(str(part) for part in av.library_versions["libavcodec"]),
-                "opencv": cv2.__version__,
-                "simplejpeg": simplejpeg.__version__,
-            },
-        },
-        "flow": {**flow_record(backend), "jpeg_quality": jpeg_quality},
-    }
 
 
 @contextlib.contextmanager
@@ -232,25 +229,24 @@ def _locked(out: Path) -> Iterator[None]:
         return
     descriptor = os.open(out, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DatasetError(f"{out}: another extraction is writing to this folder; wait for its end") from error
         yield
-    except BlockingIOError as error:
-        raise DatasetError(f"{out}: another extraction is writing to this folder; wait for its end") from error
     finally:
         os.close(descriptor)
 
 
 def _resumed(out: Path, settings: dict[str, Any]) -> Manifest:
-    """The manifest of the runs before, with what a killed one had finished; leftovers are removed."""
+    """The manifest of the runs before, with what a killed one had finished."""
     path = out / MANIFEST_NAME
-    manifest = Manifest(settings)
-    if path.exists():
-        manifest = Manifest.load(path)
-        for change in check_settings(manifest.settings, settings, path):
-            notice(f"note: library version {change}; videos of both are in this folder")
-        manifest.videos.update({entry.name: entry for entry in read_journal(out / PARTIAL_FOLDER / _JOURNAL_NAME)})
-    manifest.save(path)
-    shutil.rmtree(out / PARTIAL_FOLDER, ignore_errors=True)
+    if not path.exists():
+        return Manifest(settings)
+    manifest = Manifest.load(path)
+    for change in check_settings(manifest.settings, settings, path):
+        notice(f"note: library version {change}; videos of both are in this folder")
+    manifest.videos.update({entry.name: entry for entry in read_journal(out / PARTIAL_FOLDER / _JOURNAL_NAME)})
     return manifest
 
 
@@ -259,9 +255,10 @@ def _run(jobs: Sequence[_Job], manifest: Manifest, out: Path, workers: int) -> E
     waiting = [job for job in jobs if not _is_complete(job, manifest)]
     for job in waiting:
         manifest.videos.pop(job.name, None)
+    manifest.save(out / MANIFEST_NAME)  # before the journal and the leftovers of a killed run go
+    shutil.rmtree(out / PARTIAL_FOLDER, ignore_errors=True)
     failures: dict[str, str] = {}
     try:
-        manifest.save(out / MANIFEST_NAME)
         _extract_all(waiting, manifest, failures, workers)
     except KeyboardInterrupt:
         notice("interrupted: finished videos are kept; the same command again goes on from here")
@@ -294,6 +291,8 @@ def _is_complete(job: _Job, manifest: Manifest) -> bool:
 def _extract_all(waiting: Sequence[_Job], manifest: Manifest, failures: dict[str, str], workers: int) -> None:
     if not waiting:
         return
+    if waiting[0].encoding.backend == "tvl1":
+        prepare_kernels()  # compiled here, once, if ever: the workers find them in numba's cache
     partial = waiting[0].out / PARTIAL_FOLDER
     partial.mkdir(exist_ok=True)
     try:
@@ -310,8 +309,8 @@ def _extract_all(waiting: Sequence[_Job], manifest: Manifest, failures: dict[str
         names = sorted(path.name.rpartition("-")[0] for path in partial.iterdir() if path.is_dir())
         raise StmulnetError(
             "a worker process died (killed, or out of memory) while it worked on one of: "
-            f"{', '.join(names) or 'none yet'}; finished videos are kept: run the same command again, with fewer workers "
-            "if memory is short (a script must call this below `if __name__ == '__main__':`)"
+            f"{', '.join(names) or 'none yet'}; finished videos are kept: run the same command again, with fewer "
+            "workers if memory is short (a script must call this below `if __name__ == '__main__':`)"
         ) from error
 
 
@@ -336,8 +335,8 @@ def _write_parts(job: _Job, work: Path) -> tuple[int, int, int]:
     """Write frames and flow into the work folder; return number of frames, height and width."""
     count = 0
     chunk: list[Image] = []
-    for count, frame in enumerate(iter_frames(job.path, short_side=job.short_side), start=1):
-        write_frames(work / FRAMES_FOLDER, [frame], first=count, quality=job.jpeg_quality)
+    for count, frame in enumerate(iter_frames(job.path, short_side=job.encoding.short_side), start=1):
+        write_frames(work / FRAMES_FOLDER, [frame], first=count, quality=job.encoding.jpeg_quality)
         chunk.append(frame)
         if len(chunk) > _CHUNK_PAIRS:
             _write_pairs(job, work, chunk, first=count - _CHUNK_PAIRS)
@@ -350,5 +349,6 @@ def _write_parts(job: _Job, work: Path) -> tuple[int, int, int]:
 
 
 def _write_pairs(job: _Job, work: Path, chunk: Sequence[Image], *, first: int) -> None:
-    flow = to_uint8(estimate_flow(np.stack(chunk), backend=job.backend))
-    write_flow((work / FLOW_FOLDER / "u", work / FLOW_FOLDER / "v"), flow, first=first, quality=job.jpeg_quality)
+    flow = to_uint8(estimate_flow(np.stack(chunk), backend=job.encoding.backend))
+    folders = work / FLOW_FOLDER / "u", work / FLOW_FOLDER / "v"
+    write_flow(folders, flow, first=first, quality=job.encoding.jpeg_quality)

@@ -334,7 +334,7 @@ def _announced_seconds(container: Any, stream: Any) -> float | None:
 
 def _as_displayed(frame: Any) -> tuple[Image, int]:
     """RGB image (H, W, 3) after the display matrix, and the clockwise rotation in degrees."""
-    image: Image = frame.to_ndarray(format="rgb24")
+    image: Image = np.ascontiguousarray(frame.to_ndarray(format="rgb24"))  # FFmpeg pads the rows of odd sizes
     matrix = frame.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
     if matrix is None:
         return image, 0

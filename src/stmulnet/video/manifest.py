@@ -87,7 +87,7 @@ def check_settings(found: dict[str, Any], wanted: dict[str, Any], path: Path) ->
     refused = [text for name, text in differences.items() if _LIBRARIES not in name.split(".")]
     if refused:
         raise ConfigError(
-            f"{path}: was made with other settings: {'; '.join(refused)}; use the same settings or another output folder"
+            f"{path}: made with other settings: {'; '.join(refused)}; use the same ones or another output folder"
         )
     return list(differences.values())
 
