@@ -74,22 +74,24 @@ def _run(verb: str, arguments: list[str]) -> int:
     return int(getattr(result, "exit_code", EXIT_DONE))
 
 
-def _parse(
-    verb: str, function: Callable[..., Any], positional: Sequence[str], arguments: list[str]
-) -> dict[str, Any]:
+def _parse(verb: str, function: Callable[..., Any], positional: Sequence[str], arguments: list[str]) -> dict[str, Any]:
     """Arguments of ``function`` from its signature; ``--config FILE.yaml`` gives any of them."""
+    from docstring_parser import parse as parse_docstring
     from jsonargparse import ArgumentError, ArgumentParser
 
-    summary = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
+    docstring = parse_docstring(inspect.getdoc(function) or "")
+    summary = (docstring.short_description or "").replace("\n", " ")
+    described = {parameter.arg_name: _one_line(parameter.description or "") for parameter in docstring.params}
     parser = ArgumentParser(prog=f"stmulnet {verb}", description=summary, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     hints = get_type_hints(function)
     for name in positional:
-        if get_origin(hints[name]) is list:
-            parser.add_argument(name, nargs="+", type=get_args(hints[name])[0], help="one or more")
-        else:
-            parser.add_argument(name, type=hints[name])
-    parser.add_function_arguments(function, as_positional=False, skip=set(positional))
+        options = {"nargs": "+", "type": get_args(hints[name])[0]} if get_origin(hints[name]) is list else {}
+        parser.add_argument(name, **{"type": hints[name], "help": described.get(name), **options})
+    flags = [name for name in inspect.signature(function).parameters if hints[name] is bool]
+    parser.add_function_arguments(function, as_positional=False, skip={*positional, *flags})
+    for name in flags:  # `--json` alone; jsonargparse by itself wants `--json true`
+        parser.add_argument(f"--{name}", action="store_true", help=described.get(name))
     try:
         namespace = parser.parse_args(arguments)
     except ArgumentError as error:
@@ -100,8 +102,8 @@ def _parse(
     return values
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())
 
 
 if __name__ == "__main__":
