@@ -8,18 +8,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader, Dataset
 
 from stmulnet.console import notice
-from stmulnet.constants import FLOW_STACK_BEFORE, TEST_FRAMES
+from stmulnet.constants import FLOW_STACK_BEFORE, FLOW_ZERO_LEVEL, TEST_FRAMES
 from stmulnet.datasets.base import ClipSample, TwoStreamDataset
-from stmulnet.datasets.sampling import UniformFrames
+from stmulnet.datasets.sampling import UniformFrames, test_frames
 from stmulnet.datasets.transforms import TestTransform
 from stmulnet.device import choose_device
 from stmulnet.errors import AnnotationError, CheckpointError, ConfigError, StmulnetError
-from stmulnet.evaluation.metrics import Proportion, predictions, top_k_correct
+from stmulnet.evaluation.metrics import Proportion, top_k_correct
 from stmulnet.evaluation.protocol import ScoreTable, evaluate_videos
 from stmulnet.evaluation.report import (
     Example,
@@ -37,6 +38,9 @@ from stmulnet.models.checkpoint import load_model
 from stmulnet.models.multiplier import Network
 from stmulnet.video.manifest import MANIFEST_NAME, Manifest
 from stmulnet.video.store import FLOW_FOLDER, FRAMES_FOLDER
+
+Images = NDArray[np.uint8]
+Flow = NDArray[np.float32]
 
 MAX_WORKERS = 4  # decoding one video is far quicker than scoring it
 FRAMES_PER_EXAMPLE = 5
@@ -144,7 +148,7 @@ def score_videos(
     if workers is None:
         workers = min(MAX_WORKERS, (os.cpu_count() or 1) - 1)
     # A sample is some 50 MB at the official size and waits in shared memory: one per worker is enough.
-    ahead = {"num_workers": workers, "prefetch_factor": 1} if workers else {}
+    ahead: dict[str, Any] = {"num_workers": workers, "prefetch_factor": 1} if workers else {}
     loader = DataLoader(_ErrorsAsItems(videos), batch_size=None, pin_memory=device.type == "cuda", **ahead)
     return evaluate_videos(network.to(device).eval(), _without_errors(loader), total=len(videos), device=device)
 
@@ -172,16 +176,20 @@ def _without_errors(items: Iterable[ClipSample | StmulnetError]) -> Iterator[Cli
         yield item
 
 
-def example_pictures(videos: TwoStreamDataset, index: int) -> tuple[Any, Any]:
+def example_pictures(videos: TwoStreamDataset, index: int) -> tuple[Images | None, Flow | None]:
     """A few frames (n, H, W, 3) uint8 of a test video and the flow at them (n, 2, H, W) in pixels; None if not read."""
     sample = videos[index]
     count = max(len(sample.rgb), len(sample.flow))
-    times = np.unique(np.linspace(0, count - 1, FRAMES_PER_EXAMPLE).round().astype(int))
-    frames = sample.rgb.numpy()[times].transpose(0, 2, 3, 1) if sample.rgb.numel() else None
-    # Field t of the stack t-5 ... t+4: from the frame shown to the next one.
-    u = 2 * FLOW_STACK_BEFORE
-    flow_px = to_pixels(sample.flow.numpy()[times, u : u + 2]) if sample.flow.numel() else None
-    return frames, flow_px
+    # Short videos repeat frames: show each at most once, in order.
+    _, distinct = np.unique(test_frames(videos.records[index].num_frames, count), return_index=True)
+    shown = distinct[np.linspace(0, len(distinct) - 1, min(FRAMES_PER_EXAMPLE, len(distinct))).round().astype(int)]
+    frames = sample.rgb.numpy()[shown].transpose(0, 2, 3, 1) if sample.rgb.numel() else None
+    if not sample.flow.numel():
+        return frames, None
+    u = 2 * FLOW_STACK_BEFORE  # field t of the stack t-5 ... t+4: from the frame shown to the next one
+    levels = sample.flow.numpy()[shown, u : u + 2]
+    # A level stands for the middle of its displacements; shifted so that standstill is exactly zero (white).
+    return frames, to_pixels(levels) - to_pixels(np.array(FLOW_ZERO_LEVEL, dtype=np.uint8))
 
 
 def _check_arguments(network: Network, frames: int, examples: int, workers: int | None) -> None:
@@ -214,7 +222,7 @@ def _compare_records(network: Network, dataset: Path) -> None:
     present = Manifest.load(path).settings
     for part in ("frames", "flow"):
         before, now = trained.get(part, {}), present.get(part, {})
-        for name in sorted(before.keys() | now.keys()):
+        for name in sorted(before.keys() & now.keys()):
             if name != "libraries" and before.get(name) != now.get(name):
                 notice(f"note: {part} {name}: {now.get(name)!r} here, {before.get(name)!r} in training")
 
@@ -255,12 +263,11 @@ def _report(
     final = list(table.streams())[-1]
     right = top_k_correct(table.fused, table.labels)
     shown = [_example(videos, index, table, names) for index in choose_examples(right, num_examples)]
-    num_predicted = len(np.unique(predictions(table.fused)))
     return Report(
         title=f"Evaluation on {len(table.videos)} test videos",
         lead=(
             "How well a network recognises the action in videos it has not been trained on, "
-            f"and which of the {len(names)} actions it takes for which; it answered with {num_predicted} of them."
+            f"and which of the {len(names)} actions it takes for which."
         ),
         facts=[*facts, ("Frames per video", f"{summary.frames}, original and mirrored")],
         class_names=names,

@@ -51,7 +51,7 @@ def confusion_figure(counts: NDArray[np.integer], class_names: Sequence[str]) ->
     The counts are written into the cells up to 20 classes; with more, only the colours speak.
     """
     num_classes = len(class_names)
-    side_in = min(11.0, max(3.2, 0.5 * num_classes + 1.2))
+    side_in = _confusion_side_in(num_classes)
     font_pt = 9.0 if num_classes <= MAX_CLASSES_WITH_COUNTS else min(9.0, 50.0 * side_in / num_classes)
     totals = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(totals, 1)
@@ -74,6 +74,15 @@ def confusion_figure(counts: NDArray[np.integer], class_names: Sequence[str]) ->
     bar.ax.tick_params(length=0, labelsize=8, colors=INK)
     bar.outline.set_visible(False)
     return _figure_uri(figure)
+
+
+def confusion_width_px(num_classes: int) -> int:
+    """Width at which a page should show the heat map so that its text has the size of the page's."""
+    return round(96 * (_confusion_side_in(num_classes) + 1))
+
+
+def _confusion_side_in(num_classes: int) -> float:
+    return min(11.0, max(3.2, 0.5 * num_classes + 1.2))
 
 
 def curves_figure(curves: Sequence[LearningCurve]) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stmulnet.evaluation.figures import (
     LearningCurve,
     confusion_figure,
+    confusion_width_px,
     curves_figure,
     image_uri,
     strip_image,
@@ -207,6 +208,7 @@ def _confusion_view(item: Confusion, class_names: Sequence[str]) -> dict[str, ob
     return {
         "name": item.name,
         "image": confusion_figure(item.counts, class_names),
+        "width_px": confusion_width_px(len(class_names)),
         "pairs": _frequent_mistakes(item.counts, class_names),
         "right": int(np.trace(item.counts)),
         "total": int(item.counts.sum()),
