@@ -1,6 +1,7 @@
 """Fixtures every test may use."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,46 @@ def shared_dir() -> Path:
 def rng() -> np.random.Generator:
     """A generator with a fixed seed: tests are random but repeatable."""
     return np.random.default_rng(20170726)
+
+
+@dataclass(frozen=True)
+class TinyProject:
+    """A tiny data set from end to end: 16 videos of 8 classes, frames and flow, annotation, a network's weights."""
+
+    videos: Path
+    dataset: Path
+    weights: Path
+    class_names: list[str]
+
+
+@pytest.fixture(scope="session")
+def tiny_project(tmp_path_factory: pytest.TempPathFactory) -> TinyProject:
+    """Moving shapes at 64 px, extracted and annotated, and a small two-stream network that fits them; untrained."""
+    import torch
+
+    from stmulnet.commands.annotate import annotate
+    from stmulnet.datasets.moving_shapes import CLASSES, make_moving_shapes
+    from stmulnet.models.checkpoint import save_model
+    from stmulnet.models.zoo import create_model
+    from stmulnet.video.extract import extract_videos
+    from stmulnet.video.manifest import Manifest
+
+    root = tmp_path_factory.mktemp("tiny")
+    made = make_moving_shapes(root, groups_train=1, groups_test=1, size=64, num_frames=16)
+    dataset = root / "dataset"
+    extract_videos(made.videos, dataset, short_side=64, workers=1)
+    annotate(made.lists, dataset)
+    torch.manual_seed(5)
+    options = {"units": (1, 2, 2, 2), "width_mult": 0.125, "input_size": 64, "head_pool": "global", "dropout": 0.0}
+    options["fusion"] = {"operation": "multiply", "stages": (3, 4, 5)}
+    model = create_model("st_mulnet_resnet50", len(CLASSES), class_names=list(CLASSES), **options)
+    # Random features have wild scales; running statistics of a few batches give scores of ordinary size.
+    with torch.no_grad():
+        for _ in range(30):
+            model(torch.randint(0, 256, (2, 5, 3, 64, 64)), torch.randint(98, 158, (2, 5, 20, 64, 64)))
+    metadata = {"preprocessing": Manifest.load(dataset / "manifest.json").settings}
+    save_model(model, root / "model.safetensors", metadata=metadata)
+    return TinyProject(made.videos, dataset, root / "model.safetensors", list(CLASSES))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

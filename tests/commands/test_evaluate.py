@@ -1,0 +1,113 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.conftest import TinyProject
+
+from stmulnet import cli
+from stmulnet.commands.evaluate import evaluate
+from stmulnet.errors import AnnotationError, CheckpointError, ConfigError, DatasetError
+from stmulnet.models.checkpoint import load_model, save_model
+from stmulnet.models.zoo import create_model
+
+SMALL: dict[str, Any] = {"units": (1, 1, 1, 1), "width_mult": 0.125, "input_size": 64, "head_pool": "global"}
+
+
+def test_results_on_disk(tiny_project: TinyProject, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "results"
+    arguments = ["--dataset", str(tiny_project.dataset), "--weights", str(tiny_project.weights)]
+    assert cli.main(["evaluate", *arguments, "--out", str(out), "--workers", "0", "--examples", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "8 videos, 25 frames each" in printed
+    assert sorted(path.name for path in out.iterdir()) == ["metrics.json", "report.html", "scores.npz"]
+
+    scores = np.load(out / "scores.npz")
+    assert scores["fused"].shape == (8, 8)
+    np.testing.assert_allclose(scores["fused"], (scores["appearance"] + scores["motion"]) / 2)
+    metrics = json.loads((out / "metrics.json").read_text())
+    accuracy = float((scores["fused"].argmax(axis=1) == scores["labels"]).mean())
+    assert metrics["streams"]["fused"]["top1"]["value"] == accuracy
+    assert metrics["videos"] == 8
+    assert (out / "report.html").read_text().count("<article>") == 2
+
+
+def test_workers_give_the_same_scores(tiny_project: TinyProject) -> None:
+    alone = evaluate(dataset=tiny_project.dataset, weights=tiny_project.weights, frames=5, workers=0)
+    helped = evaluate(dataset=tiny_project.dataset, weights=tiny_project.weights, frames=5, workers=1)
+    assert helped.scores.videos == alone.scores.videos
+    np.testing.assert_array_equal(helped.scores.fused, alone.scores.fused)
+
+
+@pytest.mark.parametrize("stream", ["appearance", "motion"])
+def test_single_stream(tiny_project: TinyProject, tmp_path: Path, stream: str) -> None:
+    weights = tmp_path / "single.safetensors"
+    save_model(create_model(f"{stream}_resnet50", 8, class_names=tiny_project.class_names, **SMALL), weights)
+    dataset = tmp_path / "dataset"
+    dataset.mkdir()
+    for name in ("annotations", "images" if stream == "appearance" else "flows"):
+        (dataset / name).symlink_to(tiny_project.dataset / name)
+    summary = evaluate(dataset=dataset, weights=weights, out=tmp_path / "out", frames=5, workers=0)
+    assert [row.name for row in summary.rows] == [stream]
+    assert "no such" not in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_other_number_of_classes_is_refused(tiny_project: TinyProject, tmp_path: Path) -> None:
+    weights = tmp_path / "three.safetensors"
+    save_model(create_model("appearance_resnet50", 3, **SMALL), weights)
+    with pytest.raises(CheckpointError, match=r"three.safetensors knows 3 classes, .*annot01.json has 8"):
+        evaluate(dataset=tiny_project.dataset, weights=weights)
+
+
+def test_other_class_names_are_refused(tiny_project: TinyProject, tmp_path: Path) -> None:
+    weights = tmp_path / "named.safetensors"
+    names = [*tiny_project.class_names[:7], "Walk"]
+    save_model(create_model("appearance_resnet50", 8, class_names=names, **SMALL), weights)
+    with pytest.raises(CheckpointError, match=f"first 'Walk' against '{tiny_project.class_names[7]}'"):
+        evaluate(dataset=tiny_project.dataset, weights=weights)
+
+
+def test_missing_split_and_bad_numbers(tiny_project: TinyProject) -> None:
+    with pytest.raises(AnnotationError, match=r"annot03\.json"):
+        evaluate(dataset=tiny_project.dataset, weights=tiny_project.weights, split=3)
+    with pytest.raises(ConfigError, match="frames must be at least 5 for this network, got 4"):
+        evaluate(dataset=tiny_project.dataset, weights=tiny_project.weights, frames=4)
+    with pytest.raises(ConfigError, match="must not be negative"):
+        evaluate(dataset=tiny_project.dataset, weights=tiny_project.weights, workers=-1)
+
+
+def test_empty_list_is_refused(tiny_project: TinyProject, tmp_path: Path) -> None:
+    dataset = tmp_path / "dataset"
+    dataset.mkdir()
+    for name in ("images", "flows"):
+        (dataset / name).symlink_to(tiny_project.dataset / name)
+    annotation = json.loads((tiny_project.dataset / "annotations" / "annot01.json").read_text())
+    (dataset / "annotations").mkdir()
+    (dataset / "annotations" / "annot01.json").write_text(json.dumps({**annotation, "validation": {}}))
+    with pytest.raises(AnnotationError, match="validation list is empty"):
+        evaluate(dataset=dataset, weights=tiny_project.weights)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_missing_frames_are_named_in_one_line(tiny_project: TinyProject, tmp_path: Path, workers: int) -> None:
+    dataset = tmp_path / "dataset"
+    shutil.copytree(tiny_project.dataset, dataset)
+    video = next(iter(json.loads((dataset / "annotations" / "annot01.json").read_text())["validation"]))
+    (dataset / "images" / video / "frame000008.jpg").unlink()
+    with pytest.raises(DatasetError, match=r"frame000008\.jpg") as caught:
+        evaluate(dataset=dataset, weights=tiny_project.weights, workers=workers, out=tmp_path / "out")
+    assert "Traceback" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_flow_than_in_training_is_said(
+    tiny_project: TinyProject, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = load_model(tiny_project.weights)
+    model.metadata["preprocessing"]["flow"]["backend"] = "opencv"
+    save_model(model, tmp_path / "other.safetensors")
+    evaluate(dataset=tiny_project.dataset, weights=tmp_path / "other.safetensors", frames=5, workers=0)
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note:")]
+    assert notes == ["note: flow backend: 'tvl1' here, 'opencv' in training"]

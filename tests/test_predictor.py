@@ -1,0 +1,168 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.conftest import TinyProject
+
+from stmulnet.datasets import transforms
+from stmulnet.datasets.annotations import load_annotation
+from stmulnet.datasets.base import TwoStreamDataset
+from stmulnet.datasets.sampling import UniformFrames
+from stmulnet.errors import CheckpointError, ConfigError, VideoDecodeError, VideoTooShortError
+from stmulnet.evaluation.protocol import video_scores
+from stmulnet.models.checkpoint import load_model
+from stmulnet.models.zoo import create_model
+from stmulnet.predictor import VideoPredictor, consecutive_runs
+from stmulnet.video.extract import extract_videos
+from stmulnet.video.io import write_video
+
+
+@pytest.fixture(scope="module")
+def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """70 frames of a drifting texture: with few sampled frames the stacks leave gaps in the flow."""
+    rng = np.random.default_rng(8)
+    texture = np.kron(rng.integers(0, 256, size=(20, 40, 3), dtype=np.uint8), np.ones((8, 8, 1), dtype=np.uint8))
+    path = tmp_path_factory.mktemp("long") / "drift.avi"
+    write_video(path, (texture[40 : 40 + 64, t : t + 80] for t in range(70)), codec="mpeg4")
+    return path
+
+
+def short_video(path: Path, num_frames: int) -> Path:
+    rng = np.random.default_rng(num_frames)
+    write_video(path, rng.integers(0, 256, size=(num_frames, 64, 64, 3), dtype=np.uint8), codec="mpeg4")
+    return path
+
+
+def stored_scores(project: TinyProject, dataset: Path, video: str, num_frames: int) -> np.ndarray:
+    """Scores the way of the stored data set: JPEG files, TwoStreamDataset, protocol."""
+    model = load_model(project.weights)
+    annotation = load_annotation(project.dataset / "annotations" / "annot01.json")
+    videos = TwoStreamDataset(
+        annotation,
+        dataset / "images",
+        dataset / "flows",
+        subset="validation",
+        sampling=UniformFrames(num_frames),
+        transform=transforms.TestTransform(model.config.input_size),
+    )
+    index = [record.video for record in videos.records].index(video)
+    return video_scores(model, videos[index].rgb, videos[index].flow).fused
+
+
+@pytest.mark.parametrize("number", [0, 5])
+def test_through_jpeg_equals_extract_and_evaluate(tiny_project: TinyProject, number: int) -> None:
+    video = sorted(tiny_project.videos.rglob("*_g01_*.avi"))[number]
+    prediction = VideoPredictor(tiny_project.weights, jpeg=True, threads=1)(video)
+    expected = stored_scores(tiny_project, tiny_project.dataset, video.stem, 25)
+    np.testing.assert_array_equal(prediction.scores.fused, expected)
+
+
+def test_without_jpeg_scores_are_close(tiny_project: TinyProject) -> None:
+    """Within a quarter of the spread of the scores, here at 64 pixels, where JPEG does the most harm."""
+    video = sorted(tiny_project.videos.rglob("*_g01_*.avi"))[3]
+    prediction = VideoPredictor(tiny_project.weights, threads=1)(video)
+    expected = stored_scores(tiny_project, tiny_project.dataset, video.stem, 25)
+    difference = np.abs(prediction.scores.fused - expected)
+    assert 0 < difference.max() < 0.25 * expected.std()
+
+
+def test_gaps_between_stacks(tiny_project: TinyProject, long_video: Path, tmp_path: Path) -> None:
+    """Five of 70 frames: flow is computed for five separate runs, the scores are those of the complete extraction."""
+    extract_videos(long_video.parent, tmp_path / "data", short_side=64, workers=1)
+    model = load_model(tiny_project.weights)
+    annotation = tmp_path / "annot01.json"
+    entry = {"drift": {"set": "validation", "label": 1, "nframes": 70}}
+    labels = {str(number): name for number, name in enumerate(tiny_project.class_names, start=1)}
+    annotation.write_text(json.dumps({"labels": labels, "training": {}, "validation": entry}))
+    videos = TwoStreamDataset(
+        annotation,
+        tmp_path / "data" / "images",
+        tmp_path / "data" / "flows",
+        subset="validation",
+        sampling=UniformFrames(5),
+        transform=transforms.TestTransform(64),
+    )
+    prediction = VideoPredictor(tiny_project.weights, num_frames=5, jpeg=True, threads=2)(long_video)
+    expected = video_scores(model, videos[0].rgb, videos[0].flow)
+    np.testing.assert_array_equal(prediction.scores.fused, expected.fused)
+    assert prediction.num_frames == 70
+
+
+def test_prediction_fields(tiny_project: TinyProject) -> None:
+    video = next(tiny_project.videos.rglob("*.avi"))
+    prediction = VideoPredictor(tiny_project.weights, top=3, threads=1)(str(video))
+    fused = prediction.scores.fused
+    shares = np.exp(fused) / np.exp(fused).sum()
+    assert prediction.label == tiny_project.class_names[int(fused.argmax())]
+    assert prediction.score == pytest.approx(shares.max())
+    assert [name for name, _ in prediction.top_k] == [tiny_project.class_names[i] for i in np.argsort(-fused)[:3]]
+    assert prediction.appearance is not None
+    assert prediction.motion is not None
+    assert len(prediction.appearance) == len(prediction.motion) == 3
+    assert prediction.num_frames == 16
+    assert prediction.preset == "25 frames, short side 64, original and mirrored, tvl1 flow"
+    assert prediction.flow_record is not None
+    assert prediction.flow_record["algorithm"] == "TV-L1"
+    assert set(prediction.seconds) == {"decode", "flow", "network", "total"}
+    assert prediction.seconds["total"] >= prediction.seconds["decode"] + prediction.seconds["flow"]
+    assert json.loads(json.dumps(prediction.to_dict()))["top_k"][0]["label"] == prediction.label
+
+
+@pytest.mark.parametrize("stream", ["appearance", "motion"])
+def test_single_stream(tiny_project: TinyProject, stream: str) -> None:
+    options = {"units": (1, 1, 1, 1), "width_mult": 0.125, "input_size": 64, "head_pool": "global"}
+    model = create_model(f"{stream}_resnet50", 8, class_names=tiny_project.class_names, **options)
+    model.metadata = {"preprocessing": {"frames": {"short_side": 64}}}
+    prediction = VideoPredictor(model, threads=1)(next(tiny_project.videos.rglob("*.avi")))
+    assert (prediction.appearance is None) == (stream == "motion")
+    assert (prediction.motion is None) == (stream == "appearance")
+    assert (prediction.flow_record is None) == (stream == "appearance")
+
+
+def test_shortest_video(tiny_project: TinyProject, tmp_path: Path) -> None:
+    predictor = VideoPredictor(tiny_project.weights, threads=1)
+    assert predictor(short_video(tmp_path / "eleven.avi", 11)).num_frames == 11
+    with pytest.raises(VideoTooShortError, match=r"ten.avi: the video has 10 frames, at least 11"):
+        predictor(short_video(tmp_path / "ten.avi", 10))
+
+
+def test_missing_file_and_weights(tiny_project: TinyProject, tmp_path: Path) -> None:
+    with pytest.raises(VideoDecodeError, match="no such file"):
+        VideoPredictor(tiny_project.weights)(tmp_path / "nowhere.avi")
+    with pytest.raises(CheckpointError, match="no such weight file"):
+        VideoPredictor(tmp_path / "nowhere.safetensors")
+
+
+def test_refused_arguments(tiny_project: TinyProject) -> None:
+    with pytest.raises(ConfigError, match="num_frames must be at least 5"):
+        VideoPredictor(tiny_project.weights, num_frames=4)
+    with pytest.raises(ConfigError, match="top and threads must be at least 1"):
+        VideoPredictor(tiny_project.weights, threads=0)
+    with pytest.raises(ConfigError, match="backend"):
+        VideoPredictor(tiny_project.weights, flow_backend="farneback")
+    with pytest.raises(ConfigError, match="class names"):
+        VideoPredictor(create_model("appearance_resnet50", 8, units=(1, 1, 1, 1), width_mult=0.125))
+    with pytest.raises(ConfigError, match="device 'toaster' is not usable"):
+        VideoPredictor(tiny_project.weights, device="toaster")
+
+
+def test_other_flow_than_in_training_is_said(tiny_project: TinyProject, capsys: pytest.CaptureFixture[str]) -> None:
+    VideoPredictor(tiny_project.weights, flow_backend="opencv")
+    assert "trained with tvl1 flow and now gets opencv flow" in capsys.readouterr().err
+
+
+def test_runs() -> None:
+    assert consecutive_runs([3, 4, 5, 9, 11, 12]) == [(3, 5), (9, 9), (11, 12)]
+    assert consecutive_runs([7]) == [(7, 7)]
+    assert consecutive_runs([]) == []
+
+
+@pytest.mark.gpu
+def test_cuda_agrees_with_cpu(tiny_project: TinyProject) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    video = next(tiny_project.videos.rglob("*.avi"))
+    scores = [VideoPredictor(tiny_project.weights, device=device)(video).scores.fused for device in ("cpu", "cuda")]
+    np.testing.assert_allclose(scores[1], scores[0], rtol=1e-2, atol=1e-3)
