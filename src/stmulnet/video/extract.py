@@ -302,8 +302,8 @@ def _extract_all(waiting: Sequence[_Job], manifest: Manifest, failures: dict[str
                     failures[job.source] = result.reason
                     notice(f"failed: {job.source}: {result.reason}")
                 else:
+                    manifest.videos[job.name] = result  # first: an interruption saves this, a kill leaves the journal
                     append_journal(partial / _JOURNAL_NAME, result)
-                    manifest.videos[job.name] = result
                 advance(1)
     except WorkerDiedError as error:
         names = sorted(path.name.rpartition("-")[0] for path in partial.iterdir() if path.is_dir())

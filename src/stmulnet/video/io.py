@@ -92,7 +92,9 @@ def iter_frames(path: Path | str, *, short_side: int | None = None, threads: int
     """Decode a video frame by frame, in display order, turned as its metadata says.
 
     Every frame the decoder delivers is yielded once: none is dropped or doubled for a constant rate. Pixels are taken
-    as square. Damage that the decoder reports is an error; damage that it conceals (MPEG-4) is not noticed.
+    as square. Damage that the decoder reports is an error. Not noticed are damage that it conceals (MPEG-4), up to
+    `MISSING_FRAMES` frames missing at the end, and a cut between two frames in formats whose header says nothing of
+    the length (MPEG-TS, MPEG-PS).
 
     Args:
         path: The file.
@@ -287,7 +289,9 @@ def _displayed_frames(container: Any, stream: Any, path: Path) -> Iterator[tuple
     except av.FFmpegError as error:
         raise VideoDecodeError(f"{path}: {_damaged_after(count)} ({error.strerror or error})") from error
     if count == 0:
-        raise VideoDecodeError(f"{path}: the video track holds no decodable frame; 0 frames were readable")
+        raise VideoDecodeError(
+            f"{path}: no frame of the video track can be decoded: damaged or cut off; 0 frames were readable"
+        )
     _check_complete(container, stream, path, packets=packets, end_s=end_s, count=count)
 
 

@@ -1,0 +1,267 @@
+"""Frames and flow of a folder of videos, in this process; interruptions are in test_extract_killed.py."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from stmulnet.cli import main
+from stmulnet.errors import ConfigError, DatasetError
+from stmulnet.flow.estimate import estimate_flow
+from stmulnet.flow.quantize import to_uint8
+from stmulnet.flow.tvl1 import tvl1
+from stmulnet.video import extract as module
+from stmulnet.video.extract import ExtractSummary, extract_videos
+from stmulnet.video.store import open_tree
+
+Frames = npt.NDArray[np.uint8]
+Encode = Callable[..., Path]
+
+
+def run(videos: Path, out: Path, **options: Any) -> ExtractSummary:
+    return extract_videos(videos, out, **{"short_side": 32, "workers": 1, **options})
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture
+def videos(tmp_path: Path, encode: Encode) -> Path:
+    """Three videos, one of them in a class folder: 12, 5 and 40 frames (more than one chunk of pairs)."""
+    folder = tmp_path / "videos"
+    encode("videos/a.mp4", 12)
+    encode("videos/Class/b.avi", 5, codec="mpeg4")
+    encode("videos/c.mkv", 40, height=36, width=32)
+    (folder / "readme.txt").write_text("not a video")
+    (folder / "._a.mp4").write_bytes(b"written by a file manager")
+    return folder
+
+
+def test_content_is_decode_resize_flow_quantise_jpeg(videos: Path, tmp_path: Path) -> None:
+    """By another path: OpenCV decodes, resizes and reads the JPEGs; the flow is computed over the whole video."""
+    run(videos, tmp_path / "out")
+    for name, source, count in (("a", "a.mp4", 12), ("c", "c.mkv", 40)):
+        capture = cv2.VideoCapture(str(videos / source))
+        frames = [np.asarray(capture.read()[1])[..., ::-1] for _ in range(count)]
+        size = (45, 32) if name == "a" else (32, 36)
+        resized = np.stack([cv2.resize(f, size, interpolation=cv2.INTER_LINEAR) for f in frames]).astype(np.uint8)
+        flow = to_uint8(tvl1(resized))
+        for t in range(count):
+            stored = cv2.imread(str(tmp_path / f"out/images/{name}/frame{t + 1:06d}.jpg"), cv2.IMREAD_COLOR_RGB)
+            assert np.abs(np.asarray(stored, dtype=int) - resized[t]).mean() < 4
+        for t, axis in ((t, axis) for t in range(count - 1) for axis in (0, 1)):
+            file = tmp_path / f"out/flows/{'uv'[axis]}/{name}/frame{t + 1:06d}.jpg"
+            stored = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+            assert np.abs(np.asarray(stored, dtype=int) - flow[t, axis]).mean() < 2
+
+
+def test_flow_has_the_true_direction(videos: Path, tmp_path: Path) -> None:
+    run(videos, tmp_path / "out", short_side=40)  # unscaled: 1 px right, 2 px down per frame
+    levels = open_tree(tmp_path / "out").read_flow("a", range(1, 12))
+    u, v = np.median(levels, axis=(0, 2, 3)) * 40 / 255 - 20
+    assert u == pytest.approx(1, abs=0.3)
+    assert v == pytest.approx(2, abs=0.3)
+
+
+def test_summary_and_manifest(videos: Path, tmp_path: Path) -> None:
+    summary = run(videos, tmp_path / "out")
+    assert (summary.done, summary.skipped, summary.failures, summary.exit_code) == (3, 0, (), 0)
+    assert (summary.frames, summary.pairs, summary.too_short) == (57, 54, ("b",))
+    assert "1 have fewer than the 11 frames a network needs: b" in str(summary)
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["settings"]["frames"]["short_side"] == 32
+    assert manifest["settings"]["flow"]["bound_px"] == 20.0
+    assert manifest["videos"][1] == {
+        "name": "b",
+        "source": "Class/b.avi",
+        "source_bytes": (videos / "Class/b.avi").stat().st_size,
+        "num_frames": 5,
+        "width": 45,
+        "height": 32,
+    }
+    assert [entry["name"] for entry in manifest["videos"]] == ["a", "b", "c"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["flows", "images", "manifest.json"]
+
+
+def test_same_input_same_bytes(videos: Path, tmp_path: Path) -> None:
+    run(videos, tmp_path / "one")
+    run(videos, tmp_path / "two", workers=2)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_second_run_does_nothing(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(videos, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    monkeypatch.setattr(module, "_extract_one", None)
+    summary = run(videos, tmp_path / "out")
+    assert (summary.done, summary.skipped) == (0, 3)
+    assert summary.too_short == ("b",)
+    assert contents(tmp_path / "out") == before
+
+
+def test_incomplete_and_changed_videos_are_done_again(videos: Path, tmp_path: Path, encode: Encode) -> None:
+    run(videos, tmp_path / "out")
+    (tmp_path / "out/flows/v/a/frame000004.jpg").unlink()
+    encode("videos/Class/b.avi", 7, codec="mpeg4")
+    summary = run(videos, tmp_path / "out")
+    assert (summary.done, summary.skipped, summary.frames) == (2, 1, 12 + 7)
+    run(videos, tmp_path / "fresh")
+    assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
+
+
+def test_leftovers_are_cleaned(videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / ".partial" / "a-123" / "images").mkdir(parents=True)
+    (out / "images" / "a").mkdir(parents=True)
+    (out / "images" / "a" / "frame000099.jpg").touch()
+    run(videos, out)
+    run(videos, tmp_path / "fresh")
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
+def test_other_settings_are_refused(videos: Path, tmp_path: Path) -> None:
+    run(videos, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"frames\.short_side is 32 there, 40 now.*another output folder") as caught:
+        run(videos, tmp_path / "out", short_side=40)
+    assert "jpeg_quality" not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"flow\.backend is 'tvl1' there, 'opencv' now"):
+        run(videos, tmp_path / "out", backend="opencv")
+    assert contents(tmp_path / "out") == before
+
+
+def test_other_library_version_is_noted(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(videos, tmp_path / "out")
+    path = tmp_path / "out" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["settings"]["frames"]["libraries"]["av"] = "1.0"
+    path.write_text(json.dumps(manifest))
+    assert run(videos, tmp_path / "out").skipped == 3
+    assert "library version frames.libraries.av is '1.0' there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"settings": {}}', '{"settings": {}, "videos": [{"name": "a"}]}'])
+def test_broken_manifest_is_named(videos: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.json").write_text(text)
+    with pytest.raises(DatasetError, match=r"manifest\.json: not a manifest"):
+        run(videos, tmp_path / "out")
+
+
+def test_broken_videos_do_not_stop_the_rest(videos: Path, tmp_path: Path, encode: Encode) -> None:
+    broken = encode("videos/b0.mp4", 30)
+    broken.write_bytes(broken.read_bytes()[:-500])
+    encode("videos/b1.mp4", 1)
+    summary = run(videos, tmp_path / "out")
+    assert (summary.done, summary.exit_code) == (3, 1)
+    (first, why_first), (second, why_second) = summary.failures
+    assert (first, second) == ("b0.mp4", "b1.mp4")
+    assert "damaged or cut off" in why_first
+    assert "1 frame; flow needs two" in why_second
+    assert f"failed: b0.mp4: {why_first}" in str(summary)
+    assert str(tmp_path) not in why_first
+    for path in ("b0.mp4", "b1.mp4"):
+        (videos / path).unlink()
+    run(videos, tmp_path / "fresh")
+    assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
+
+
+def test_two_videos_of_one_name(videos: Path, tmp_path: Path, encode: Encode) -> None:
+    encode("videos/Class/a.avi", 3, codec="mpeg4")
+    with pytest.raises(DatasetError, match=r"the name 'a': \S*videos/a\.mp4 and \S*videos/Class/a\.avi"):
+        run(videos, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_linked_class_folder_is_followed(videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "Class").symlink_to(videos / "Class")
+    (videos / "Class" / "loop").symlink_to(videos / "Class")
+    assert run(tmp_path / "links", tmp_path / "out").done == 1
+
+
+def test_bad_paths(videos: Path, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(DatasetError, match="none: no such folder"):
+        run(tmp_path / "none", tmp_path / "out")
+    with pytest.raises(DatasetError, match="file: is not a folder"):
+        run(file, tmp_path / "out")
+    with pytest.raises(DatasetError, match="file: is a file; give a folder"):
+        run(videos, file)
+    with pytest.raises(DatasetError, match=r"file/out: cannot write"):
+        run(videos, file / "out")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "x.txt").touch()
+    with pytest.raises(DatasetError, match=r"no videos among its 1 files; looked in all folders for .*\.avi"):
+        run(tmp_path / "empty", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"short_side": 8}, "short_side must be 16 pixels or more, got 8"),
+        ({"workers": 0}, "workers must be 1 or more"),
+        ({"jpeg_quality": 101}, "jpeg_quality must be 1 to 100, got 101"),
+        ({"backend": "farneback"}, "farneback.*tvl1, opencv"),
+    ],
+)
+def test_bad_options(videos: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run(videos, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_second_extraction_into_one_folder_is_refused(videos: Path, tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    (tmp_path / "out").mkdir()
+    descriptor = os.open(tmp_path / "out", os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with pytest.raises(DatasetError, match="another extraction is writing"):
+        run(videos, tmp_path / "out")
+    os.close(descriptor)
+    assert run(videos, tmp_path / "out").done == 3
+
+
+def test_memory_is_bounded_by_the_chunk(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = []
+
+    def spy(frames: Frames, **options: Any) -> Any:
+        lengths.append(len(frames))
+        return estimate_flow(frames, **options)
+
+    monkeypatch.setattr(module, "estimate_flow", spy)
+    run(videos, tmp_path / "out")
+    assert lengths == [12, 5, 33, 8]
+
+
+def test_command_line(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["extract", str(videos), str(tmp_path / "out"), "--short_side", "32", "--workers", "1"]
+    assert main(arguments) == 0
+    assert "3 videos extracted, 0 were complete already, 0 failed\n57 frames and 54 flow" in capsys.readouterr().out
+    (videos / "bad.mp4").write_bytes(b"x" * 500)
+    assert main(arguments) == 1
+    assert "failed: bad.mp4: not a video file" in capsys.readouterr().out
+    assert main(["extract", str(tmp_path / "none"), str(tmp_path / "out")]) == 2
+
+
+def test_workers_do_not_import_torch() -> None:
+    code = "import sys, stmulnet.video.extract, stmulnet.commands.extract; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_real_clips(shared_dir: Path, tmp_path: Path) -> None:
+    source = shared_dir / "data/clips/hmdb51/golf"
+    summary = run(source, tmp_path / "out")
+    (name,) = open_tree(tmp_path / "out").videos()
+    assert name == "Golf_Tips_-_Hit_The_Driver_300+_Yards!!!_golf_f_nm_np1_fr_med_0"
+    assert (summary.frames, open_tree(tmp_path / "out").num_flows(name)) == (89, 88)

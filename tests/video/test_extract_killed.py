@@ -1,0 +1,117 @@
+"""Extractions that are killed or interrupted, as real processes: they end at once and can be taken up again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from stmulnet.video.extract import extract_videos
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+NUM_VIDEOS = 8
+SHORT_SIDE = 64
+LIMIT_SEC = 60.0
+
+
+@pytest.fixture
+def videos(tmp_path: Path, encode: Callable[..., Path]) -> Path:
+    for index in range(NUM_VIDEOS):
+        encode(f"videos/v{index}.mp4", 16)
+    return tmp_path / "videos"
+
+
+@pytest.fixture
+def start(videos: Path, tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    """Start ``stmulnet extract`` with two workers in a process group of its own, as a terminal does."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run() -> subprocess.Popen[str]:
+        options = ["--short_side", str(SHORT_SIDE), "--workers", "2"]
+        command = [sys.executable, "-m", "stmulnet", "extract", str(videos), str(tmp_path / "out"), *options]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + LIMIT_SEC
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def finished(out: Path) -> list[str]:
+    journal = out / ".partial" / "finished.jsonl"
+    return journal.read_text().splitlines() if journal.exists() else []
+
+
+def working(out: Path) -> list[int]:
+    """Process numbers of the workers that are in the middle of a video."""
+    partial = out / ".partial"
+    return [int(p.name.rpartition("-")[2]) for p in partial.iterdir() if p.is_dir()] if partial.exists() else []
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def check_resumed(videos: Path, out: Path, *, at_least: int) -> None:
+    summary = extract_videos(videos, out, short_side=SHORT_SIDE, workers=1)
+    assert summary.skipped >= at_least
+    assert summary.done == NUM_VIDEOS - summary.skipped
+    extract_videos(videos, out.with_name("fresh"), short_side=SHORT_SIDE, workers=1)
+    assert contents(out) == contents(out.with_name("fresh"))
+
+
+@pytest.mark.slow
+def test_killed_run_is_taken_up(start: Callable[[], subprocess.Popen[str]], videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = start()
+    wait_until(lambda: len(finished(out)) >= 2)
+    process.kill()
+    process.communicate(
+        timeout=LIMIT_SEC
+    )  # ends when the last worker, too, has let go of stderr: none outlives its parent
+    done = len(finished(out))
+    check_resumed(videos, out, at_least=done)
+
+
+@pytest.mark.slow
+def test_ctrl_c(start: Callable[[], subprocess.Popen[str]], videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = start()
+    wait_until(lambda: len(finished(out)) >= 2)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the workers as well
+    _, errors = process.communicate(timeout=LIMIT_SEC)
+    assert process.returncode == 130
+    assert "the same command again goes on from here" in errors
+    assert "Traceback" not in errors
+    done = len(json.loads((out / "manifest.json").read_text())["videos"])
+    assert done >= 2
+    assert not (out / ".partial").exists()
+    check_resumed(videos, out, at_least=done)
+
+
+@pytest.mark.slow
+def test_killed_worker_is_an_error(start: Callable[[], subprocess.Popen[str]], videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = start()
+    wait_until(lambda: len(finished(out)) >= 2 and working(out))
+    os.kill(working(out)[0], signal.SIGKILL)
+    _, errors = process.communicate(timeout=LIMIT_SEC)
+    assert process.returncode == 2
+    assert "a worker process died (killed, or out of memory)" in errors
+    assert "Traceback" not in errors
+    check_resumed(videos, out, at_least=2)
