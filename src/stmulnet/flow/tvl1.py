@@ -146,7 +146,8 @@ class _Level:
         self._weights = np.array([params.lambda_ * params.theta, params.theta, params.tau / params.theta], np.float32)
         self._stop = float(params.epsilon**2 * size[0] * size[1])
         self.flow, self._filtered, self._positions = (np.empty((2, *size), np.float32) for _ in range(3))
-        self._dual, self._data = (np.empty((4, *size), np.float32) for _ in range(2))
+        self._dual = np.empty((4, size[0] + 1, size[1]), np.float32)
+        self._data = np.empty((4, *size), np.float32)
         self._target, self._warped = (np.empty((*size, 3), np.float32) for _ in range(2))
 
     def refine(self, image: Array, target_image: Array) -> None:

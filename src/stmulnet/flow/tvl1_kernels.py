@@ -3,7 +3,8 @@
 Axes: H x W pixels, rows first; a leading axis holds several images. All arrays are C-contiguous float32:
 
     flow    (2, H, W)  u1, u2: displacement in x and in y, px
-    dual    (4, H, W)  p11, p12: dual variable of u1 in x and in y; p21, p22: that of u2
+    dual    (4, 1 + H, W)  p11, p12: dual variable of u1 in x and in y; p21, p22: that of u2; the first row is zero,
+                       so that every row has one above it
     data    (4, H, W)  gradient of the warped image in x and in y, 1 / its squared norm, constant residual rho_c
     target  (H, W, 3)  image, gradient in x, gradient in y (interleaved, so that one remap warps all three)
 
@@ -22,7 +23,6 @@ from numpy.typing import NDArray
 from stmulnet.console import notice
 
 Array = NDArray[np.float32]
-Rows = tuple[Array, ...]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _FLOAT_EPSILON = np.float32(np.finfo(np.float32).eps)
@@ -37,40 +37,40 @@ def _compiled(function: Function) -> Function:
 
 
 @_compiled
-def _update_flow_row(flow: Rows, dual: Rows, dual_above: Rows, data: Rows, l_t: np.float32, theta: np.float32) -> float:
-    u1, u2 = flow
-    p11, p12, p21, p22 = dual
-    p12_above, p22_above = dual_above
-    grad_x, grad_y, grad_inverse, rho_c = data
+def _update_flow(flow: Array, dual: Array, data: Array, y: int, l_t: np.float32, theta: np.float32) -> float:
     # Data term: the three cases of the paper's threshold are one clamp of -rho / |grad|^2 to +-l_t.
     # Column 0 stands alone: its backward difference has no left neighbour, and without it the loop vectorises.
-    step = min(max(-(rho_c[0] + grad_x[0] * u1[0] + grad_y[0] * u2[0]) * grad_inverse[0], -l_t), l_t)
-    change1 = step * grad_x[0] + theta * (p11[0] + p12[0] - p12_above[0])
-    change2 = step * grad_y[0] + theta * (p21[0] + p22[0] - p22_above[0])
-    u1[0] += change1
-    u2[0] += change2
+    rho = data[3, y, 0] + data[0, y, 0] * flow[0, y, 0] + data[1, y, 0] * flow[1, y, 0]
+    step = min(max(-rho * data[2, y, 0], -l_t), l_t)
+    change1 = step * data[0, y, 0] + theta * (dual[0, y + 1, 0] + dual[1, y + 1, 0] - dual[1, y, 0])
+    change2 = step * data[1, y, 0] + theta * (dual[2, y + 1, 0] + dual[3, y + 1, 0] - dual[3, y, 0])
+    flow[0, y, 0] += change1
+    flow[1, y, 0] += change2
     error = change1 * change1 + change2 * change2
-    for x in range(1, len(u1)):
-        step = min(max(-(rho_c[x] + grad_x[x] * u1[x] + grad_y[x] * u2[x]) * grad_inverse[x], -l_t), l_t)
-        change1 = step * grad_x[x] + theta * (p11[x] - p11[x - 1] + p12[x] - p12_above[x])
-        change2 = step * grad_y[x] + theta * (p21[x] - p21[x - 1] + p22[x] - p22_above[x])
-        u1[x] += change1
-        u2[x] += change2
+    for x in range(1, flow.shape[2]):
+        rho = data[3, y, x] + data[0, y, x] * flow[0, y, x] + data[1, y, x] * flow[1, y, x]
+        step = min(max(-rho * data[2, y, x], -l_t), l_t)
+        divergence1 = dual[0, y + 1, x] - dual[0, y + 1, x - 1] + dual[1, y + 1, x] - dual[1, y, x]
+        divergence2 = dual[2, y + 1, x] - dual[2, y + 1, x - 1] + dual[3, y + 1, x] - dual[3, y, x]
+        change1 = step * data[0, y, x] + theta * divergence1
+        change2 = step * data[1, y, x] + theta * divergence2
+        flow[0, y, x] += change1
+        flow[1, y, x] += change2
         error += change1 * change1 + change2 * change2
     return float(error)
 
 
 @_compiled
-def _update_dual_row(u: Array, u_below: Array, p_x: Array, p_y: Array, taut: np.float32) -> None:
-    last = len(u) - 1
+def _update_dual(u: Array, p_x: Array, p_y: Array, y: int, below: int, taut: np.float32) -> None:
+    last = u.shape[1] - 1
     for x in range(last):
-        u_x, u_y = u[x + 1] - u[x], u_below[x] - u[x]
+        u_x, u_y = u[y, x + 1] - u[y, x], u[below, x] - u[y, x]
         scale = _ONE / (_ONE + taut * np.sqrt(u_x * u_x + u_y * u_y))
-        p_x[x] = (p_x[x] + taut * u_x) * scale
-        p_y[x] = (p_y[x] + taut * u_y) * scale
-    # Forward differences are zero across the border; p_x of the last column stays zero.
-    u_y = u_below[last] - u[last]
-    p_y[last] = (p_y[last] + taut * u_y) / (_ONE + taut * abs(u_y))
+        p_x[y + 1, x] = (p_x[y + 1, x] + taut * u_x) * scale
+        p_y[y + 1, x] = (p_y[y + 1, x] + taut * u_y) * scale
+    # Forward differences are zero across the border, so p_x of the last column stays zero.
+    u_y = u[below, last] - u[y, last]
+    p_y[y + 1, last] = (p_y[y + 1, last] + taut * u_y) / (_ONE + taut * abs(u_y))
 
 
 @_compiled
@@ -82,7 +82,7 @@ def iterate(flow: Array, dual: Array, data: Array, weights: Array, max_iteration
 
     Args:
         flow: u1, u2; changed.
-        dual: p11, p12, p21, p22; changed. The last column of p11 and p21 must be zero.
+        dual: p11, p12, p21, p22; changed. The first row, and the last column of p11 and p21, must be zero.
         data: What ``linearise`` wrote.
         weights: (3,) lambda * theta, theta, tau / theta.
         max_iterations: Upper bound, at least 1.
@@ -91,28 +91,22 @@ def iterate(flow: Array, dual: Array, data: Array, weights: Array, max_iteration
     Returns:
         The sum of squared updates in the last iteration, px^2.
     """
-    height, width = flow.shape[1:]
+    height = flow.shape[1]
     l_t, theta, taut = weights[0], weights[1], weights[2]
-    zeros = np.zeros(width, np.float32)
+    # Whole planes and row numbers, not views of rows: views made in the loop are counted references, and cost half.
+    u1, u2 = flow[0], flow[1]
+    p11, p12, p21, p22 = dual[0], dual[1], dual[2], dual[3]
     error = 0.0
     for _ in range(max_iterations):
         error = 0.0
         for y in range(height):
-            p12_above, p22_above = (dual[1, y - 1], dual[3, y - 1]) if y > 0 else (zeros, zeros)
-            error += _update_flow_row(
-                (flow[0, y], flow[1, y]),
-                (dual[0, y], dual[1, y], dual[2, y], dual[3, y]),
-                (p12_above, p22_above),
-                (data[0, y], data[1, y], data[2, y], data[3, y]),
-                l_t,
-                theta,
-            )
+            error += _update_flow(flow, dual, data, y, l_t, theta)
             if y > 0:
-                _update_dual_row(flow[0, y - 1], flow[0, y], dual[0, y - 1], dual[1, y - 1], taut)
-                _update_dual_row(flow[1, y - 1], flow[1, y], dual[2, y - 1], dual[3, y - 1], taut)
-        # Nothing below the last row: it is its own neighbour, which makes the difference zero.
-        _update_dual_row(flow[0, height - 1], flow[0, height - 1], dual[0, height - 1], dual[1, height - 1], taut)
-        _update_dual_row(flow[1, height - 1], flow[1, height - 1], dual[2, height - 1], dual[3, height - 1], taut)
+                _update_dual(u1, p11, p12, y - 1, y, taut)
+                _update_dual(u2, p21, p22, y - 1, y, taut)
+        # Nothing is below the last row: it is its own neighbour, which makes the difference zero.
+        _update_dual(u1, p11, p12, height - 1, height - 1, taut)
+        _update_dual(u2, p21, p22, height - 1, height - 1, taut)
         if error <= stop:
             break
     return error

@@ -1,0 +1,61 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stmulnet.errors import ConfigError
+from stmulnet.flow.estimate import estimate_flow, flow_record
+from stmulnet.flow.tvl1 import tvl1
+
+
+@pytest.fixture
+def frames(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """(4, 48, 60, 3): a blurred colour texture moving right by 2 and up by 1 px per frame."""
+    noise = cv2.GaussianBlur(rng.uniform(0, 255, (70, 80, 3)), (0, 0), 2.0)
+    large = ((noise - noise.min()) / np.ptp(noise) * 255).astype(np.uint8)
+    return np.stack([large[8 + t : 56 + t, 10 - 2 * t : 70 - 2 * t] for t in range(4)])
+
+
+def test_default_backend_is_the_packages_own(frames: NDArray[np.uint8]) -> None:
+    np.testing.assert_array_equal(estimate_flow(frames), tvl1(frames))
+    np.testing.assert_array_equal(estimate_flow(frames, backend="tvl1", threads=2), tvl1(frames))
+
+
+def test_backends_agree_in_layout_and_values(frames: NDArray[np.uint8]) -> None:
+    reference = estimate_flow(frames, backend="opencv")
+    assert reference.shape == (3, 2, 48, 60)
+    assert reference.dtype == np.float32
+    np.testing.assert_allclose(np.median(reference, axis=(0, 2, 3)), [2.0, -1.0], atol=0.1)
+    assert np.hypot(*np.moveaxis(estimate_flow(frames) - reference, 1, 0)).mean() < 0.01
+    np.testing.assert_array_equal(estimate_flow(frames, backend="opencv", threads=2), reference)
+
+
+def test_opencv_backend_runs_with_opencvs_defaults(frames: NDArray[np.uint8]) -> None:
+    first, second = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames[:2])
+    expected = cv2.optflow.DualTVL1OpticalFlow.create().calc(first, second, np.empty((48, 60, 2), np.float32))
+    np.testing.assert_array_equal(estimate_flow(frames[:2], backend="opencv")[0], np.moveaxis(expected, 2, 0))
+
+
+def test_unknown_backend_is_refused(frames: NDArray[np.uint8]) -> None:
+    with pytest.raises(ConfigError, match="no flow backend 'farneback'; choose one of: tvl1, opencv"):
+        estimate_flow(frames, backend="farneback")
+    with pytest.raises(ConfigError, match="no flow backend 'x'"):
+        flow_record("x")
+
+
+@pytest.mark.parametrize("backend", ["tvl1", "opencv"])
+def test_record_is_json_and_names_everything_that_alters_the_result(backend: str) -> None:
+    record = flow_record(backend)
+    assert json.loads(json.dumps(record)) == record
+    assert record["backend"] == backend
+    assert record["bound_px"] == 20.0
+    assert record["rounding"] == "half up"
+    assert record["parameters"]["lambda"] == 0.15
+    assert record["libraries"]["opencv"] == cv2.__version__
+    assert flow_record(backend) == record
+
+
+def test_record_differs_between_backends() -> None:
+    assert flow_record("tvl1") != flow_record("opencv")

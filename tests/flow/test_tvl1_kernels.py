@@ -1,0 +1,176 @@
+"""The compiled loops against plain NumPy in float64, written from OpenCV's tvl1flow.cpp step by step, unfused."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stmulnet.flow import tvl1_kernels as kernels
+
+Array = NDArray[np.floating[Any]]
+
+H, W = 23, 37
+L_T, THETA, TAUT = 0.15 * 0.3, 0.3, 0.25 / 0.3
+WEIGHTS = np.array([L_T, THETA, TAUT], np.float32)
+
+
+def forward_gradient(image: Array) -> tuple[Array, Array]:
+    dx, dy = np.zeros_like(image), np.zeros_like(image)
+    dx[:, :-1] = image[:, 1:] - image[:, :-1]
+    dy[:-1] = image[1:] - image[:-1]
+    return dx, dy
+
+
+def divergence(v1: Array, v2: Array) -> Array:
+    out = v1 + v2
+    out[:, 1:] -= v1[:, :-1]
+    out[1:] -= v2[:-1]
+    return out
+
+
+def reference_iteration(u: Array, p: Array, grad: Array, rho_c: Array) -> tuple[Array, Array, float]:
+    """estimateV, divergence, estimateU, forwardGradient, estimateDualVariables; all arrays float64."""
+    norm = (grad**2).sum(axis=0)
+    rho = rho_c + (grad * u).sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        middle = np.where(norm > np.finfo(np.float32).eps, -rho / norm, 0.0)
+    step = np.select([rho < -L_T * norm, rho > L_T * norm], [np.full_like(rho, L_T), np.full_like(rho, -L_T)], middle)
+    v = u + step * grad
+    new_u = np.stack([v[i] + THETA * divergence(p[2 * i], p[2 * i + 1]) for i in range(2)])
+    new_p = np.empty_like(p)
+    for i in range(2):
+        dx, dy = forward_gradient(new_u[i])
+        scale = 1.0 + TAUT * np.hypot(dx, dy)
+        new_p[2 * i], new_p[2 * i + 1] = (p[2 * i] + TAUT * dx) / scale, (p[2 * i + 1] + TAUT * dy) / scale
+    return new_u, new_p, float(((new_u - u) ** 2).sum())
+
+
+def random_problem(rng: np.random.Generator, *, gradient: float) -> tuple[Array, Array, Array, Array]:
+    flow = rng.normal(0, 2, (2, H, W))
+    dual = rng.uniform(-0.7, 0.7, (4, H, W))
+    dual[[0, 2], :, -1] = 0  # no difference across the right border
+    grad = rng.normal(0, gradient, (2, H, W))
+    grad[:, 3:6, 4:9] = 0  # a flat patch
+    return flow, dual, grad, rng.normal(0, 3, (H, W))
+
+
+def kernel_arrays(flow: Array, dual: Array, grad: Array, rho_c: Array) -> tuple[kernels.Array, ...]:
+    padded = np.concatenate([np.zeros((4, 1, W)), dual], axis=1)
+    inverse = 1 / np.maximum((grad**2).sum(axis=0), np.finfo(np.float32).eps)
+    data = np.stack([grad[0], grad[1], inverse, rho_c])
+    return flow.astype(np.float32), padded.astype(np.float32), data.astype(np.float32)
+
+
+@pytest.mark.parametrize("gradient", [0.5, 5.0, 50.0])  # small: mostly clamped steps; large: mostly not
+@pytest.mark.parametrize("iterations", [1, 2, 7])
+def test_iterations_match_numpy(rng: np.random.Generator, gradient: float, iterations: int) -> None:
+    problem = random_problem(rng, gradient=gradient)
+    flow, dual, data = kernel_arrays(*problem)
+    error = kernels.iterate(flow, dual, data, WEIGHTS, iterations, -1.0)
+    expected_flow, expected_dual, grad, rho_c = problem
+    for _ in range(iterations):
+        expected_flow, expected_dual, expected_error = reference_iteration(expected_flow, expected_dual, grad, rho_c)
+    np.testing.assert_allclose(flow, expected_flow, atol=2e-5)
+    np.testing.assert_allclose(dual[:, 1:], expected_dual, atol=2e-5)
+    np.testing.assert_allclose(error, expected_error, rtol=1e-4)
+
+
+def test_first_dual_row_and_last_column_stay_zero(rng: np.random.Generator) -> None:
+    flow, dual, data = kernel_arrays(*random_problem(rng, gradient=5.0))
+    kernels.iterate(flow, dual, data, WEIGHTS, 5, -1.0)
+    assert not dual[:, 0].any()
+    assert not dual[[0, 2], :, -1].any()
+
+
+def test_iterations_stop_at_the_threshold(rng: np.random.Generator) -> None:
+    _, _, grad, rho_c = random_problem(rng, gradient=5.0)
+    problem = (np.zeros((2, H, W)), np.zeros((4, H, W)), grad, rho_c)
+    errors, flows = [], []
+    for iterations in range(1, 40):
+        flow, dual, data = kernel_arrays(*problem)
+        errors.append(kernels.iterate(flow, dual, data, WEIGHTS, iterations, -1.0))
+        flows.append(flow)
+    expected = next(index for index, error in enumerate(errors) if error <= errors[-1])
+    assert expected > 5
+    flow, dual, data = kernel_arrays(*problem)
+    assert kernels.iterate(flow, dual, data, WEIGHTS, 1000, errors[-1]) == errors[expected]
+    np.testing.assert_array_equal(flow, flows[expected])
+
+
+def test_target_holds_image_and_central_differences(rng: np.random.Generator) -> None:
+    image = rng.uniform(0, 255, (H, W)).astype(np.float32)
+    target = np.full((H, W, 3), np.nan, np.float32)
+    kernels.target_planes(image, target)
+    padded = np.pad(image.astype(np.float64), 1, mode="edge")
+    np.testing.assert_array_equal(target[..., 0], image)
+    np.testing.assert_allclose(target[..., 1], (padded[1:-1, 2:] - padded[1:-1, :-2]) / 2, atol=1e-5)
+    np.testing.assert_allclose(target[..., 2], (padded[2:, 1:-1] - padded[:-2, 1:-1]) / 2, atol=1e-5)
+
+
+def test_sample_positions_are_pixel_plus_flow(rng: np.random.Generator) -> None:
+    flow = rng.normal(0, 5, (2, H, W)).astype(np.float32)
+    positions = np.empty_like(flow)
+    kernels.sample_positions(flow, positions)
+    rows, columns = np.mgrid[:H, :W]
+    np.testing.assert_allclose(positions, np.stack([columns + flow[0], rows + flow[1]]), atol=1e-5)
+
+
+def test_linearise_matches_numpy(rng: np.random.Generator) -> None:
+    image = rng.uniform(0, 255, (H, W)).astype(np.float32)
+    warped = rng.normal(0, 20, (H, W, 3)).astype(np.float32)
+    warped[2:5, 3:9, 1:] = 0
+    flow = rng.normal(0, 3, (2, H, W)).astype(np.float32)
+    data = np.full((4, H, W), np.nan, np.float32)
+    kernels.linearise(image, warped, flow, data)
+    value, grad = warped[..., 0].astype(np.float64), np.moveaxis(warped[..., 1:], 2, 0).astype(np.float64)
+    np.testing.assert_array_equal(data[:2], grad)
+    assert np.isfinite(data).all()
+    norm = (grad**2).sum(axis=0)
+    np.testing.assert_allclose(data[2][norm > 0], 1 / norm[norm > 0], rtol=1e-5)
+    np.testing.assert_allclose(data[3], value - (grad * flow).sum(axis=0) - image, atol=1e-3)
+
+
+def test_a_constant_shift_solves_the_linear_problem() -> None:
+    """The sign convention: data say that the image moved by (2, -1); iterating finds that."""
+    rng = np.random.default_rng(3)
+    grad = np.asarray(cv2.GaussianBlur(rng.normal(0, 200, (H, W, 2)), (0, 0), 1.5), np.float64).transpose(2, 0, 1)
+    rho_c = -(2.0 * grad[0] - 1.0 * grad[1])
+    flow, dual, data = kernel_arrays(np.zeros((2, H, W)), np.zeros((4, H, W)), grad, rho_c)
+    kernels.iterate(flow, dual, data, WEIGHTS, 2000, -1.0)
+    np.testing.assert_allclose(np.median(flow, axis=(1, 2)), [2.0, -1.0], atol=0.02)
+
+
+FRESH_PROCESS = """
+import numpy as np
+from stmulnet.flow.tvl1 import tvl1
+frames = np.random.default_rng(1).integers(0, 256, (2, 20, 24), np.uint8)
+print(float(np.abs(tvl1(frames)).sum()))
+"""
+
+
+def start_fresh_process(cache: Path) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", FRESH_PROCESS],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_compilation_is_announced_once_and_cached_for_workers_that_start_together(tmp_path: Path) -> None:
+    together = [start_fresh_process(tmp_path) for _ in range(2)]
+    outputs = [process.communicate(timeout=120) for process in together]
+    assert [process.returncode for process in together] == [0, 0], outputs
+    assert "compiling the TV-L1 kernel" in outputs[0][1] + outputs[1][1]
+    later = start_fresh_process(tmp_path)
+    output, messages = later.communicate(timeout=120)
+    assert (output, messages) == (outputs[0][0], "")
+    assert outputs[1][0] == output
