@@ -53,7 +53,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, default=SHARED_CLIPS, help="folder searched for .avi and .mp4 files")
-    parser.add_argument("--pairs", type=int, default=6, help="pairs of frames per clip, spread over the clip")
+    parser.add_argument("--pairs", type=int, default=3, help="pairs of frames per clip, spread over the clip")
     parser.add_argument("--every", type=int, default=1, help="take every n-th clip only")
     return parser.parse_args()
 

@@ -77,7 +77,7 @@ def test_agrees_with_opencv_on_turning_and_growing_texture(rng: np.random.Genera
 @pytest.mark.parametrize(
     ("change", "options"),
     [
-        ({"tau": 0.1, "outer_iterations": 1}, {"tau": 0.1, "outerIterations": 1}),
+        ({"tau": 0.05, "warps": 1, "outer_iterations": 1}, {"tau": 0.05, "warps": 1, "outerIterations": 1}),
         ({"lambda_": 0.02}, {"lambda_": 0.02}),
         ({"theta": 0.8}, {"theta": 0.8}),
         ({"scales": 2, "warps": 1}, {"nscales": 2, "warps": 1}),

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stmulnet.flow import tvl1_kernels as kernels
+from stmulnet.flow.tvl1_warp import LANES, MARGIN, warp
 
 Array = NDArray[np.floating[Any]]
 
@@ -103,37 +104,70 @@ def test_iterations_stop_at_the_threshold(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(flow, flows[expected])
 
 
-def test_target_holds_image_and_central_differences(rng: np.random.Generator) -> None:
-    image = rng.uniform(0, 255, (H, W)).astype(np.float32)
-    target = np.full((H, W, 3), np.nan, np.float32)
-    kernels.target_planes(image, target)
+def central_differences(image: Array) -> Array:
+    """(3, H, W): the image, its difference in x and in y, halved one-sided ones at the border."""
     padded = np.pad(image.astype(np.float64), 1, mode="edge")
-    np.testing.assert_array_equal(target[..., 0], image)
-    np.testing.assert_allclose(target[..., 1], (padded[1:-1, 2:] - padded[1:-1, :-2]) / 2, atol=1e-5)
-    np.testing.assert_allclose(target[..., 2], (padded[2:, 1:-1] - padded[:-2, 1:-1]) / 2, atol=1e-5)
+    return np.stack([image, (padded[1:-1, 2:] - padded[1:-1, :-2]) / 2, (padded[2:, 1:-1] - padded[:-2, 1:-1]) / 2])
 
 
-def test_sample_positions_are_pixel_plus_flow(rng: np.random.Generator) -> None:
-    flow = rng.normal(0, 5, (2, H, W)).astype(np.float32)
-    positions = np.empty_like(flow)
-    kernels.sample_positions(flow, positions)
-    rows, columns = np.mgrid[:H, :W]
-    np.testing.assert_allclose(positions, np.stack([columns + flow[0], rows + flow[1]]), atol=1e-5)
+def target_of(image: Array) -> kernels.Array:
+    target = np.zeros((H + 2 * MARGIN, W + 2 * MARGIN, LANES), np.float32)
+    kernels.target_planes(image.astype(np.float32), target)
+    return target
 
 
-def test_linearise_matches_numpy(rng: np.random.Generator) -> None:
-    image = rng.uniform(0, 255, (H, W)).astype(np.float32)
-    warped = rng.normal(0, 20, (H, W, 3)).astype(np.float32)
-    warped[2:5, 3:9, 1:] = 0
-    flow = rng.normal(0, 3, (2, H, W)).astype(np.float32)
+def test_target_holds_image_and_central_differences_in_a_margin_of_zeros(rng: np.random.Generator) -> None:
+    image = rng.uniform(0, 255, (H, W))
+    target = target_of(image)
+    inner = target[MARGIN:-MARGIN, MARGIN:-MARGIN]
+    np.testing.assert_allclose(np.moveaxis(inner[..., :3], 2, 0), central_differences(image), atol=2e-5)
+    inner[..., :3] = 0
+    assert not target.any()
+
+
+def cubic_lookup(plane: Array, x: Array, y: Array) -> Array:
+    """Keys' cubic convolution with a = -0.75, as a sum over all pixels; zero outside the plane."""
+
+    def weight(distance: Array) -> Array:
+        a, d = -0.75, np.abs(distance)
+        near = (a + 2) * d**3 - (a + 3) * d**2 + 1
+        far = a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a
+        return np.select([d <= 1, d < 2], [near, far], 0.0)
+
+    in_x = weight(x[..., None] - np.arange(W))  # (H, W, columns)
+    in_y = weight(y[..., None] - np.arange(H))  # (H, W, rows)
+    return np.asarray(np.einsum("hwr,hwc,rc->hw", in_y, in_x, plane))
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.4, 6.0, 1000.0])  # in place, nearby, across the border, far outside
+def test_warp_matches_numpy(rng: np.random.Generator, spread: float) -> None:
+    image, target_image = rng.uniform(0, 255, (2, H, W))
+    target_image[8:14, 10:17] = 80.0  # no gradient inside
+    flow = rng.normal(0, spread, (2, H, W)).astype(np.float32) if spread else np.zeros((2, H, W), np.float32)
     data = np.full((4, H, W), np.nan, np.float32)
-    kernels.linearise(image, warped, flow, data)
-    value, grad = warped[..., 0].astype(np.float64), np.moveaxis(warped[..., 1:], 2, 0).astype(np.float64)
-    np.testing.assert_array_equal(data[:2], grad)
-    assert np.isfinite(data).all()
-    norm = (grad**2).sum(axis=0)
-    np.testing.assert_allclose(data[2][norm > 0], 1 / norm[norm > 0], rtol=1e-5)
-    np.testing.assert_allclose(data[3], value - (grad * flow).sum(axis=0) - image, atol=1e-3)
+    warp(image.astype(np.float32), target_of(target_image), flow, data)
+    rows, columns = np.mgrid[:H, :W].astype(np.float32)
+    x, y = (columns + flow[0]).astype(np.float64), (rows + flow[1]).astype(np.float64)
+    value, grad_x, grad_y = (cubic_lookup(plane, x, y) for plane in central_differences(target_image))
+    np.testing.assert_allclose(data[0], grad_x, atol=1e-3)
+    np.testing.assert_allclose(data[1], grad_y, atol=1e-3)
+    norm = np.maximum(data[0].astype(np.float64) ** 2 + data[1] ** 2, np.finfo(np.float32).eps)
+    np.testing.assert_allclose(data[2], 1 / norm, rtol=1e-5)
+    np.testing.assert_allclose(data[3], value - grad_x * flow[0] - grad_y * flow[1] - image, atol=2e-2, rtol=1e-4)
+
+
+def test_warp_looks_up_as_opencvs_remap(rng: np.random.Generator) -> None:
+    target_image = rng.uniform(0, 255, (H, W)).astype(np.float32)
+    # OpenCV 4 rounds positions to 1/32 px; at multiples of that every version agrees.
+    flow = (rng.integers(-200, 201, (2, H, W)) / 32).astype(np.float32)
+    data = np.empty((4, H, W), np.float32)
+    warp(np.zeros((H, W), np.float32), target_of(target_image), flow, data)
+    rows, columns = np.mgrid[:H, :W].astype(np.float32)
+    planes = [plane.astype(np.float32) for plane in central_differences(target_image)]
+    value, grad_x, grad_y = (cv2.remap(plane, columns + flow[0], rows + flow[1], cv2.INTER_CUBIC) for plane in planes)
+    np.testing.assert_allclose(data[0], grad_x, atol=1e-3)
+    np.testing.assert_allclose(data[1], grad_y, atol=1e-3)
+    np.testing.assert_allclose(data[3], value - grad_x * flow[0] - grad_y * flow[1], atol=2e-2)
 
 
 def test_a_constant_shift_solves_the_linear_problem() -> None:

@@ -3,7 +3,8 @@
 Zach, Pock, Bischof, "A duality based approach for realtime TV-L1 optical flow", DAGM 2007, as implemented by
 DualTVL1OpticalFlow in OpenCV's optflow/src/tvl1flow.cpp: pyramid, warps, median filter, stop test and border rules
 are the same. Only the order of the arithmetic differs (one fused sweep per iteration, float32, products with a
-reciprocal), so results agree to rounding, which large erratic motion can amplify.
+reciprocal). So results agree to rounding; large erratic motion amplifies that, as it does between two runs of
+OpenCV's own with tau changed by a millionth.
 
 Axes: T frames, H x W pixels; h x w pixels of a pyramid level. The layouts of flow, dual, data and target are in
 tvl1_kernels.py.
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from stmulnet.errors import ConfigError
 from stmulnet.flow import tvl1_kernels as kernels
 from stmulnet.flow.pairs import MIN_SIDE_PX, map_pairs
+from stmulnet.flow.tvl1_warp import LANES, MARGIN, warp
 
 Array = NDArray[np.float32]
 Pyramid = Sequence[Array]  # (h, w) gray images 0..255, finest first
@@ -145,24 +147,19 @@ class _Level:
         self._params = params
         self._weights = np.array([params.lambda_ * params.theta, params.theta, params.tau / params.theta], np.float32)
         self._stop = float(params.epsilon**2 * size[0] * size[1])
-        self.flow, self._filtered, self._positions = (np.empty((2, *size), np.float32) for _ in range(3))
-        self._dual = np.empty((4, size[0] + 1, size[1]), np.float32)
-        self._data = np.empty((4, *size), np.float32)
-        self._target, self._warped = (np.empty((*size, 3), np.float32) for _ in range(2))
+        height, width = size
+        self.flow, self._filtered = (np.empty((2, height, width), np.float32) for _ in range(2))
+        self._dual = np.empty((4, 1 + height, width), np.float32)
+        self._data = np.empty((4, height, width), np.float32)
+        self._target = np.zeros((height + 2 * MARGIN, width + 2 * MARGIN, LANES), np.float32)
 
     def refine(self, image: Array, target_image: Array) -> None:
         """Improve ``flow`` so that ``target_image``, looked up along it, resembles ``image``."""
         kernels.target_planes(target_image, self._target)
         self._dual.fill(0.0)  # once per level: the warps go on with the dual they find
         for _ in range(self._params.warps):
-            self._linearise(image)
+            warp(image, self._target, self.flow, self._data)
             self._minimise()
-
-    def _linearise(self, image: Array) -> None:
-        kernels.sample_positions(self.flow, self._positions)
-        # Outside the image OpenCV's TV-L1 reads zeros: the default border of remap.
-        cv2.remap(self._target, self._positions[0], self._positions[1], cv2.INTER_CUBIC, dst=self._warped)
-        kernels.linearise(image, self._warped, self.flow, self._data)
 
     def _minimise(self) -> None:
         for _ in range(self._params.outer_iterations):

@@ -1,42 +1,28 @@
-"""The compiled loops of TV-L1: what OpenCV offers in no single call, in one pass over memory each.
+"""The compiled loops of TV-L1 except for warping: what OpenCV offers in no single call.
 
 Axes: H x W pixels, rows first; a leading axis holds several images. All arrays are C-contiguous float32:
 
-    flow    (2, H, W)  u1, u2: displacement in x and in y, px
-    dual    (4, 1 + H, W)  p11, p12: dual variable of u1 in x and in y; p21, p22: that of u2; the first row is zero,
-                       so that every row has one above it
-    data    (4, H, W)  gradient of the warped image in x and in y, 1 / its squared norm, constant residual rho_c
-    target  (H, W, 3)  image, gradient in x, gradient in y (interleaved, so that one remap warps all three)
+    flow    (2, H, W)       u1, u2: displacement in x and in y, px
+    dual    (4, 1 + H, W)   p11, p12: dual variable of u1 in x and in y; p21, p22: that of u2; the first row is
+                            zero, so that every row has one above it
+    data    (4, H, W)       gradient of the warped frame in x and in y, 1 / its squared norm, constant residual rho_c
+    target  (4 + H + 4, 4 + W + 4, 4)  frame, gradient in x, gradient in y, unused; zeros all around
 
 Names follow Zach, Pock, Bischof (DAGM 2007) and OpenCV's optflow/src/tvl1flow.cpp.
 """
 
-import threading
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
-from numba.core import event
 from numpy.typing import NDArray
 
-from stmulnet.console import notice
+from stmulnet.flow.compiled import compiled, load_or_compile
+from stmulnet.flow.tvl1_warp import MARGIN, warp
 
 Array = NDArray[np.float32]
-Function = TypeVar("Function", bound=Callable[..., Any])
 
-_FLOAT_EPSILON = np.float32(np.finfo(np.float32).eps)
 _HALF, _ONE = np.float32(0.5), np.float32(1.0)
-_COMPILE_SEC = 5  # about; for the notice only
 
 
-def _compiled(function: Function) -> Function:
-    """Compile without the GIL; keep the result beside this file, or in the user's cache where that is read-only."""
-    options: dict[str, Any] = {"fastmath": True, "nogil": True, "error_model": "numpy"}
-    return cast(Function, numba.njit(cache=True, **options)(function))
-
-
-@_compiled
+@compiled
 def _update_flow(flow: Array, dual: Array, data: Array, y: int, l_t: np.float32, theta: np.float32) -> float:
     # Data term: the three cases of the paper's threshold are one clamp of -rho / |grad|^2 to +-l_t.
     # Column 0 stands alone: its backward difference has no left neighbour, and without it the loop vectorises.
@@ -60,7 +46,7 @@ def _update_flow(flow: Array, dual: Array, data: Array, y: int, l_t: np.float32,
     return float(error)
 
 
-@_compiled
+@compiled
 def _update_dual(u: Array, p_x: Array, p_y: Array, y: int, below: int, taut: np.float32) -> None:
     last = u.shape[1] - 1
     for x in range(last):
@@ -73,7 +59,7 @@ def _update_dual(u: Array, p_x: Array, p_y: Array, y: int, below: int, taut: np.
     p_y[y + 1, last] = (p_y[y + 1, last] + taut * u_y) / (_ONE + taut * abs(u_y))
 
 
-@_compiled
+@compiled
 def iterate(flow: Array, dual: Array, data: Array, weights: Array, max_iterations: int, stop: float) -> float:
     """Do primal-dual iterations in place until the summed squared update of the flow is at most ``stop``.
 
@@ -83,7 +69,7 @@ def iterate(flow: Array, dual: Array, data: Array, weights: Array, max_iteration
     Args:
         flow: u1, u2; changed.
         dual: p11, p12, p21, p22; changed. The first row, and the last column of p11 and p21, must be zero.
-        data: What ``linearise`` wrote.
+        data: What ``warp`` wrote.
         weights: (3,) lambda * theta, theta, tau / theta.
         max_iterations: Upper bound, at least 1.
         stop: Threshold on the sum over pixels, px^2.
@@ -112,77 +98,32 @@ def iterate(flow: Array, dual: Array, data: Array, weights: Array, max_iteration
     return error
 
 
-@_compiled
+@compiled
 def target_planes(image: Array, target: Array) -> None:
-    """Write an image (H, W) and its central differences (one-sided and halved at the border) into ``target``."""
+    """Write an image (H, W) and its central differences (halved one-sided ones at the border) into ``target``.
+
+    Only the pixels inside the margin are written, and not their last lane: these must be zero before.
+    """
     height, width = image.shape
     for y in range(height):
-        above, below = image[max(y - 1, 0)], image[min(y + 1, height - 1)]
+        above, below = max(y - 1, 0), min(y + 1, height - 1)
         for x in range(width):
-            target[y, x, 0] = image[y, x]
-            target[y, x, 1] = _HALF * (image[y, min(x + 1, width - 1)] - image[y, max(x - 1, 0)])
-            target[y, x, 2] = _HALF * (below[x] - above[x])
-
-
-@_compiled
-def sample_positions(flow: Array, positions: Array) -> None:
-    """Write where each pixel looks in the second frame, x then y, into ``positions`` (2, H, W)."""
-    height, width = flow.shape[1:]
-    for y in range(height):
-        for x in range(width):
-            positions[0, y, x] = np.float32(x) + flow[0, y, x]
-            positions[1, y, x] = np.float32(y) + flow[1, y, x]
-
-
-@_compiled
-def linearise(image: Array, warped: Array, flow: Array, data: Array) -> None:
-    """Write the data term around ``flow`` from the first image (H, W) and the warped target (H, W, 3)."""
-    height, width = image.shape
-    for y in range(height):
-        for x in range(width):
-            grad_x, grad_y = warped[y, x, 1], warped[y, x, 2]
-            data[0, y, x] = grad_x
-            data[1, y, x] = grad_y
-            # Where the gradient vanishes the step is multiplied by it: any finite inverse gives zero.
-            data[2, y, x] = _ONE / max(grad_x * grad_x + grad_y * grad_y, _FLOAT_EPSILON)
-            data[3, y, x] = warped[y, x, 0] - grad_x * flow[0, y, x] - grad_y * flow[1, y, x] - image[y, x]
+            left, right = max(x - 1, 0), min(x + 1, width - 1)
+            target[y + MARGIN, x + MARGIN, 0] = image[y, x]
+            target[y + MARGIN, x + MARGIN, 1] = _HALF * (image[y, right] - image[y, left])
+            target[y + MARGIN, x + MARGIN, 2] = _HALF * (image[below, x] - image[above, x])
 
 
 _SIGNATURES = (
     (iterate, "float64(f4[:,:,::1], f4[:,:,::1], f4[:,:,::1], f4[::1], int64, float64)"),
     (target_planes, "void(f4[:,::1], f4[:,:,::1])"),
-    (sample_positions, "void(f4[:,:,::1], f4[:,:,::1])"),
-    (linearise, "void(f4[:,::1], f4[:,:,::1], f4[:,:,::1], f4[:,:,::1])"),
+    (warp, "void(f4[:,::1], f4[:,:,::1], f4[:,:,::1], f4[:,:,::1])"),
 )
-_compile_lock = threading.Lock()
-_ready = False
-
-
-class _CompileNotice(event.Listener):
-    """Tells the user, once, when numba really compiles instead of reading its cache."""
-
-    def __init__(self) -> None:
-        self.told = False
-
-    def on_start(self, event: Any) -> None:
-        if not self.told:
-            notice(f"compiling the TV-L1 kernel, about {_COMPILE_SEC} s, once per machine")
-        self.told = True
-
-    def on_end(self, event: Any) -> None:
-        pass
 
 
 def prepare_kernels() -> None:
     """Load the compiled kernels, or compile them, which takes seconds and is said on stderr.
 
-    Called by ``tvl1``. Call it in a parent process before starting workers, so that they find a filled cache.
+    ``tvl1`` does it by itself. Call it in a parent process before starting workers: they then find a filled cache.
     """
-    global _ready
-    with _compile_lock:
-        if _ready:
-            return
-        with event.install_listener("numba:compile", _CompileNotice()):
-            for function, signature in _SIGNATURES:
-                cast(Any, function).compile(signature)
-        _ready = True
+    load_or_compile(_SIGNATURES)
