@@ -52,8 +52,8 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=Path, default=SHARED_CLIPS, help="folder searched for .avi and .mp4 files")
-    parser.add_argument("--pairs", type=int, default=3, help="pairs of frames per clip, spread over the clip")
+    parser.add_argument("--clips", type=Path, help="folder searched for .avi and .mp4 files")
+    parser.add_argument("--pairs", type=int, default=2, help="pairs of frames per clip, spread over the clip")
     parser.add_argument("--every", type=int, default=1, help="take every n-th clip only")
     return parser.parse_args()
 
@@ -94,11 +94,11 @@ def _summary(rows: list[Row]) -> int:
 
 
 def _clips(options: argparse.Namespace) -> Iterator[tuple[str, Frames]]:
-    paths = (
-        sorted(path for path in options.clips.rglob("*") if path.suffix in SUFFIXES) if options.clips.is_dir() else []
-    )
+    paths = sorted(path for path in (options.clips or SHARED_CLIPS).rglob("*") if path.suffix in SUFFIXES)
+    if options.clips and not paths:
+        sys.exit(f"no .avi or .mp4 file under {options.clips}; give another folder, or none for synthetic clips")
     if not paths:
-        print(f"no clips in {options.clips}: synthetic ones instead", file=sys.stderr)
+        print("no real clips beside the project: synthetic ones instead", file=sys.stderr)
         for seed in range(6):
             yield f"synthetic {seed}", _synthetic_clip(seed, options.pairs)
     for path in paths[:: options.every]:
