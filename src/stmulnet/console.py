@@ -1,6 +1,7 @@
 """What long work shows: a progress bar on a terminal, a line now and then in a log file."""
 
 import contextlib
+import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -34,7 +35,7 @@ def progress(total: int, description: str, unit: str) -> Iterator[Advance]:
     """
     if total == 0:
         yield lambda count: None
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() and multiprocessing.parent_process() is None:  # workers would draw over each other
         with _bar(total, description, unit) as advance:
             yield advance
     else:
@@ -59,7 +60,7 @@ def _bar(total: int, description: str, unit: str) -> Iterator[Advance]:
         def advance(count: int) -> None:
             nonlocal done
             done += count
-            bar.update(task, advance=count, rate=f"{done / (time.monotonic() - start + 1e-9):.1f} {unit}/s")
+            bar.update(task, advance=count, rate=_rate(done, time.monotonic() - start, unit))
 
         yield advance
 
@@ -73,9 +74,16 @@ def _log_lines(total: int, description: str, unit: str) -> Iterator[Advance]:
         nonlocal done, last
         done += count
         now = time.monotonic()
-        if now - last >= LOG_INTERVAL_SEC or done >= total:
+        if done and (now - last >= LOG_INTERVAL_SEC or done >= total):
             last = now
-            rate = done / (now - start + 1e-9)
-            notice(f"{description}: {done}/{total} {unit}, {rate:.1f} {unit}/s, ETA {(total - done) / rate:.0f} s")
+            remaining_sec = (now - start) * (total - done) / done
+            rate = _rate(done, now - start, unit)
+            notice(f"{description}: {done}/{total} {unit}, {rate}, ETA {remaining_sec:.0f} s")
 
     yield advance
+
+
+def _rate(done: int, seconds: float, unit: str) -> str:
+    """Items per second, or per minute where that reads better."""
+    per_sec = done / max(seconds, 1e-9)
+    return f"{per_sec:.1f} {unit}/s" if per_sec >= 1 else f"{60 * per_sec:.1f} {unit}/min"

@@ -1,4 +1,4 @@
-"""Frame sampling against the specification's tables and an exact reference in fractions."""
+"""Frame sampling against tables of the official rule and an exact reference in fractions."""
 
 from fractions import Fraction
 from math import floor
@@ -71,7 +71,7 @@ def test_lengths_where_floating_point_fails(num_frames: int) -> None:
     assert sampling.test_frames(num_frames) == _linspace(6, num_frames - 5, 25) != naive
 
 
-def test_the_closed_form_of_the_specification() -> None:
+def test_the_closed_form() -> None:
     for n in range(35, 1801):
         assert sampling.test_frames(n) == [6 + (2 * k * (n - 11) + 24) // 48 for k in range(25)]
 

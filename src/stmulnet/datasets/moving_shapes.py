@@ -50,8 +50,7 @@ TURN_DEGREES = 20.0  # shapes are turned by up to this
 SUPERSAMPLE = 4
 
 MOTIONS = ("Swings", "Bobs")
-SHAPES = ("Ring", "Cross", "Triangle", "Clover")
-BOUND_SHAPES = (("Ring", "Cross"), ("Triangle", "Clover"))  # the pairs of shapes in two-token classes
+SHAPES = ("Ring", "Cross")
 
 
 @dataclass(frozen=True)
@@ -63,16 +62,14 @@ class Actor:
 
 
 def _classes() -> dict[str, tuple[Actor, ...]]:
-    single = [(Actor(shape, motion),) for shape in BOUND_SHAPES[0] for motion in MOTIONS]
-    bound = [
-        (Actor(first, motion), Actor(second, other))
-        for first, second in BOUND_SHAPES
-        for motion, other in (MOTIONS, MOTIONS[::-1])
-    ]
+    single = [(Actor(shape, motion),) for shape in SHAPES for motion in MOTIONS]
+    bound = [tuple(map(Actor, SHAPES, motions)) for motions in (MOTIONS, MOTIONS[::-1])]
     return {"".join(actor.shape + actor.motion for actor in actors): actors for actors in (*single, *bound)}
 
 
-CLASSES: Mapping[str, tuple[Actor, ...]] = _classes()  # 4 classes of one token, then 4 of two
+CLASSES: Mapping[str, tuple[Actor, ...]] = _classes()  # 4 classes of one token, then 2 of two
+PAIR_CLASSES = [name for name, actors in CLASSES.items() if len(actors) == 1]
+BINDING_CLASSES = [name for name, actors in CLASSES.items() if len(actors) == 2]
 
 
 @dataclass(frozen=True)
@@ -241,23 +238,17 @@ def _sinusoid(
 
 
 def _glyph(shape: str, side: int, radius: float, angle: float) -> npt.NDArray[np.uint8]:
-    """The painted shape as a mask, 0 or 255; all shapes cover about 0.28 of the disc."""
+    """The painted shape as a mask, 0 or 255; both shapes cover about 0.28 of the disc."""
     mask = np.zeros((side, side), np.uint8)
-    directions = {"Cross": 4, "Triangle": 3, "Clover": 4}
-    turns = angle + 2 * np.pi * np.arange(directions.get(shape, 1)) / directions.get(shape, 1)
-    points = radius * np.stack([np.sin(turns), -np.cos(turns)], axis=1)
     if shape == "Ring":
         _fill_circle(mask, np.zeros(2), 0.68 * radius)
         _fill_circle(mask, np.zeros(2), 0.42 * radius, value=0)
-    elif shape == "Cross":
-        for tip, beside in zip(0.7 * points, 0.18 * np.roll(points, 1, axis=0), strict=True):
-            _fill_polygon(mask, np.stack([tip + beside, tip - beside, -beside, beside]))
-    elif shape == "Triangle":
-        _fill_polygon(mask, 0.82 * points)
     else:
-        assert shape == "Clover", shape
-        for leaf in 0.44 * points:
-            _fill_circle(mask, leaf, 0.265 * radius)
+        assert shape == "Cross", shape
+        turns = angle + np.pi / 2 * np.arange(4)
+        arms = radius * np.stack([np.sin(turns), -np.cos(turns)], axis=1)
+        for tip, beside in zip(0.7 * arms, 0.18 * np.roll(arms, 1, axis=0), strict=True):
+            _fill_polygon(mask, np.stack([tip + beside, tip - beside, -beside, beside]))
     return mask
 
 

@@ -30,7 +30,7 @@ STRIP_GAP_PX = 6
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """How the training of one network went; the lists have one entry per epoch.
+    """How the training of one network went; the lists have one entry per epoch, NaN where nothing was measured.
 
     Attributes:
         name: Name of the network.
@@ -98,7 +98,9 @@ def curves_figure(curves: Sequence[LearningCurve]) -> str:
             "markevery": max(1, len(curve.epochs) // 15),
         }
         loss_axes.plot(curve.epochs, curve.train_loss, label=curve.name, **style)
-        accuracy_axes.plot(curve.epochs, curve.validation_accuracy, **style)
+        measured = np.isfinite(curve.validation_accuracy)
+        style["markevery"] = max(1, int(measured.sum()) // 15)
+        accuracy_axes.plot(np.asarray(curve.epochs)[measured], np.asarray(curve.validation_accuracy)[measured], **style)
     for axes, title in ((loss_axes, "Training loss"), (accuracy_axes, "Validation accuracy")):
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
         axes.set_xlabel("epoch", color=INK)

@@ -15,8 +15,8 @@ _CHUNK = 1 << 18  # values at a time: the float64 copy stays in the processor's 
 def to_uint8(flow_px: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     """Clip displacements to +-20 px and map them linearly to 0..255, rounding halves up, so that zero is 128.
 
-    The mapping is that of the official flow images (repository feichtenhofer/gpu_flow, compute_flow.cpp;
-    spec section 1): ``round(255 * (v + 20) / 40)``.
+    The mapping is that of the official flow images (repository feichtenhofer/gpu_flow, compute_flow.cpp):
+    ``round(255 * (v + 20) / 40)``.
 
     Args:
         flow_px: Displacements in px, floating point, any shape.

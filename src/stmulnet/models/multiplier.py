@@ -13,7 +13,7 @@ from stmulnet.constants import FLOW_CHANNELS, FLOW_ZERO_LEVEL, RGB_MEAN
 from stmulnet.errors import ConfigError
 from stmulnet.models.config import STAGES, ModelConfig
 from stmulnet.models.fusion import Gate
-from stmulnet.models.resnet import Head, Stream
+from stmulnet.models.resnet import Head, Stream, Unit
 from stmulnet.models.temporal import TemporalConv
 
 RGB_CHANNELS = 3
@@ -62,6 +62,9 @@ class Network(nn.Module):
                     nn.init.zeros_(module.bias)
         for head in (module for module in self.modules() if isinstance(module, Head)):
             nn.init.normal_(head.fc.weight, std=0.01)  # official: 0.01 * randn (cnn_ucf101_spatial.m)
+        for unit in (module for module in self.modules() if isinstance(module, Unit)):
+            # A unit starts as its shortcut (Goyal et al. 2017). Official networks never start from random weights.
+            nn.init.zeros_(unit.branch2c.get_parameter("1.weight"))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's hints lack the keyword alone
 
     def fold(self, clips: Tensor, mean: Tensor, what: str) -> Tensor:

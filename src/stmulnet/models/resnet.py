@@ -12,7 +12,9 @@ from torch.nn import functional as F
 from stmulnet.models.config import STAGES, ModelConfig, StreamConfig, Units
 from stmulnet.models.temporal import TemporalConv, TemporalPool
 
-BN_MOMENTUM = 0.05  # share of the newest statistics in the running ones (setLrWd.m:30)
+# Share of the newest statistics in the running ones (setLrWd.m:30). Deviation: the official code averages standard
+# deviations over the sub-batches, once per update; this is PyTorch's rule: variances, after every sub-batch.
+BN_MOMENTUM = 0.05
 BN_EPS = 1e-5
 
 

@@ -1,0 +1,30 @@
+# make demo   set everything up, make a data set, train four networks, evaluate, report   (CPU, minutes)
+# make test   set everything up, run the tests
+.PHONY: demo test lint bench clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+# The environment is made once per change of these files.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/stmulnet demo --out runs/demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/flow.py
+
+clean:
+	rm -rf .venv runs build dist

@@ -1,0 +1,98 @@
+"""Train a network on an annotated data set."""
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from stmulnet.errors import MissingExtraError
+from stmulnet.video.manifest import MANIFEST_NAME, Manifest
+
+OFFICIAL_RATES = [1e-3, 1e-3, 1e-4, 1e-5, 1e-6]  # STMulNet.m
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """What a run leaves."""
+
+    weights: Path
+    exit_code: int = 0
+
+
+def train(
+    dataset: Path,
+    network: str,
+    out: Path,
+    *,
+    split: int = 1,
+    network_options: dict[str, Any] | None = None,
+    learning_rates: list[float] | None = None,
+    passes_per_rate: int = 5,
+    batch_size: int = 128,
+    sub_batch_size: int = 4,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    frames: int = 5,
+    strides: tuple[int, int] = (5, 35),
+    validate_every: int = 0,
+    validation_frames: int = 25,
+    seed: int = 0,
+    workers: int = 0,
+    cache: bool = False,
+    resume: bool = False,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> TrainSummary:
+    """Train a network; the run folder gets weights, metrics, history and a checkpoint to resume from.
+
+    Args:
+        dataset: Folder with images/, flows/ and annotations/ (from extract and annotate).
+        network: Name of the network, e.g. st_mulnet_resnet50.
+        out: Run folder, new or empty; with --resume that of the started run.
+        split: Split to train on; annotations/annot0N.json.
+        network_options: Fields of ModelConfig to change, e.g. units, width_mult, input_size, head_pool.
+        learning_rates: One per passes_per_rate passes; by default the official 1e-3, 1e-3, 1e-4, 1e-5, 1e-6.
+        passes_per_rate: Passes over the training list at each learning rate.
+        batch_size: Videos per update.
+        sub_batch_size: Videos per forward and backward pass; divides batch_size.
+        momentum: Of stochastic gradient descent.
+        weight_decay: On the filters.
+        frames: Frames per training clip.
+        strides: Smallest and largest distance of these frames.
+        validate_every: Score the validation list after every so many epochs; 0 never. It is the *test* list of
+            the split: watch it, but choose nothing by it.
+        validation_frames: Frames per validation video.
+        seed: Fixes the random start, the order of the clips and the crops.
+        workers: Loader processes; 0 loads in the main process.
+        cache: Keep decoded frames in memory (small data sets).
+        resume: Go on from the last finished epoch.
+        device: Where to train.
+    """
+    config_values = dict(locals())
+    for name in ("out", "resume", "device"):
+        del config_values[name]
+    config_values["network_options"] = network_options or {}
+    config_values["learning_rates"] = learning_rates or OFFICIAL_RATES
+    training = _training()
+    run = Path(out)
+    config = training.TrainConfig(**config_values)
+    training.fit(config, run, resume=resume, device=device, metadata=_preprocessing(dataset))
+    weights = run / training.WEIGHTS_FILE
+    print(f"weights: {weights}")
+    return TrainSummary(weights)
+
+
+def _preprocessing(dataset: Path) -> dict[str, Any]:
+    """How frames and flow were made, for the header of the weights; empty for a data set without our manifest."""
+    path = dataset / MANIFEST_NAME
+    return {"preprocessing": Manifest.load(path).settings} if path.is_file() else {}
+
+
+def _training() -> ModuleType:
+    """The training package, or the line that installs what it needs."""
+    try:
+        return importlib.import_module("stmulnet.training.fit")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("lightning", "tensorboard"):
+            raise
+        raise MissingExtraError("training", "train") from error

@@ -1,0 +1,57 @@
+"""Loaders over the training and the validation list."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from stmulnet.datasets.base import TwoStreamDataset
+
+
+class TwoStreamDataModule(LightningDataModule):
+    """Gives a fresh training loader per epoch: order and crops depend on seed and epoch alone.
+
+    Args:
+        training: Clips to train on.
+        validation: Videos to validate on, one per batch; None trains without.
+        batch_size: Clips per forward pass.
+        workers: Loader processes; 0 loads in this one.
+        seed: Of the order of the clips.
+    """
+
+    def __init__(
+        self,
+        training: TwoStreamDataset,
+        validation: TwoStreamDataset | None,
+        *,
+        batch_size: int,
+        workers: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.training = training
+        self.validation = validation
+        self.batch_size = batch_size
+        self.workers = workers
+        self.seed = seed
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Called at the start of every epoch (reload_dataloaders_every_n_epochs=1), also of a resumed one."""
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        self.training.set_epoch(epoch)
+        order = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
+        return DataLoader(
+            self.training,
+            batch_size=self.batch_size,
+            shuffle=True,
+            generator=order,
+            num_workers=self.workers,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def val_dataloader(self) -> Any:
+        """One video per batch, in the list's order."""
+        if self.validation is None:
+            return []
+        return DataLoader(self.validation, batch_size=1, num_workers=self.workers)

@@ -1,0 +1,202 @@
+"""One training run: from an annotated data set to a weight file in a run folder."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import Tensor
+
+from stmulnet.datasets.annotations import Annotation, load_annotation
+from stmulnet.datasets.base import FrameSampling, TwoStreamDataset
+from stmulnet.datasets.sampling import RandomStrideFrames, UniformFrames
+from stmulnet.datasets.transforms import TestTransform, TrainTransform, Transform
+from stmulnet.errors import ConfigError
+from stmulnet.evaluation.protocol import video_scores
+from stmulnet.files import write_json
+from stmulnet.models.checkpoint import save_model
+from stmulnet.models.multiplier import Network
+from stmulnet.models.zoo import create_model
+from stmulnet.training.callbacks import EpochReport, History
+from stmulnet.training.datamodule import TwoStreamDataModule
+from stmulnet.training.module import TwoStreamModule
+
+WEIGHTS_FILE = "model.safetensors"
+CHECKPOINT_FILE = "last.ckpt"
+CONFIG_FILE = "config.json"
+HISTORY_FILE = "history.json"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a training run; written to the run folder. `stmulnet.train` explains the fields."""
+
+    dataset: Path
+    network: str
+    split: int
+    network_options: dict[str, Any]
+    learning_rates: list[float]
+    passes_per_rate: int
+    batch_size: int
+    sub_batch_size: int
+    momentum: float
+    weight_decay: float
+    frames: int
+    strides: tuple[int, int]
+    validate_every: int
+    validation_frames: int
+    seed: int
+    workers: int
+    cache: bool
+
+    def __post_init__(self) -> None:
+        if self.sub_batch_size < 1 or self.batch_size % self.sub_batch_size:
+            raise ConfigError(
+                f"batch_size {self.batch_size} must be a multiple of sub_batch_size {self.sub_batch_size}"
+            )
+        if self.cache and self.workers:
+            raise ConfigError("cache keeps frames in the main process: use it with workers 0")
+        for name in ("passes_per_rate", "frames"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("validate_every", "workers", "seed"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)}")
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the training list in all."""
+        return len(self.learning_rates) * self.passes_per_rate
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {**asdict(self), "dataset": str(self.dataset)}
+
+
+def fit(
+    config: TrainConfig,
+    run: Path,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    metadata: dict[str, Any] | None = None,
+) -> Network:
+    """Train a network; write weights, history, metrics and checkpoints to ``run``.
+
+    Args:
+        config: What to train on what.
+        run: The run folder. With ``resume`` it holds a started run of the same configuration.
+        resume: Go on from the last finished epoch.
+        device: "auto", "cpu" or "cuda".
+        metadata: Facts saved with the weights beside the training configuration, e.g. how the flow was made.
+
+    Returns:
+        The trained network, in evaluation mode.
+    """
+    checkpoint = _prepare_run(config, run, resume)
+    lightning.seed_everything(config.seed, verbose=False)
+    training, validation, model = _build(config)
+    trainer = Trainer(
+        accelerator=device,
+        devices=1,
+        max_epochs=config.epochs,
+        accumulate_grad_batches=config.batch_size // config.sub_batch_size,
+        callbacks=[
+            ModelCheckpoint(run, filename="last", save_top_k=1, enable_version_counter=False),
+            EpochReport(run.name, History(run / HISTORY_FILE), len(training)),
+        ],
+        logger=[CSVLogger(run, name="", version=""), TensorBoardLogger(run, name="", version="tensorboard")],
+        reload_dataloaders_every_n_epochs=1,
+        check_val_every_n_epoch=config.validate_every or None,
+        limit_val_batches=1.0 if validation else 0,
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+    )
+    module = TwoStreamModule(
+        model,
+        learning_rates=config.learning_rates,
+        passes_per_rate=config.passes_per_rate,
+        weight_decay=config.weight_decay,
+        momentum=config.momentum,
+        scorer=_fused_scores,
+    )
+    data = TwoStreamDataModule(
+        training, validation, batch_size=config.sub_batch_size, workers=config.workers, seed=config.seed
+    )
+    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    model.metadata = {**(metadata or {}), "training": config.to_dict()}
+    save_model(model.cpu().eval(), run / WEIGHTS_FILE)
+    return model
+
+
+def _prepare_run(config: TrainConfig, run: Path, resume: bool) -> Path | None:
+    checkpoint, record = run / CHECKPOINT_FILE, run / CONFIG_FILE
+    if run.exists() and not run.is_dir():
+        raise ConfigError(f"{run} is a file; the run folder must be a new or empty folder")
+    if resume:
+        if not checkpoint.is_file():
+            raise ConfigError(f"{run} holds no {CHECKPOINT_FILE} to resume from; start without --resume")
+        _check_same(config, json.loads(record.read_text(encoding="utf-8")), run)
+        return checkpoint
+    if checkpoint.exists() or (run / WEIGHTS_FILE).exists():
+        raise ConfigError(f"{run} holds a training run already; go on with --resume or choose another folder")
+    write_json(record, config.to_dict())
+    return None
+
+
+def _check_same(config: TrainConfig, recorded: dict[str, Any], run: Path) -> None:
+    asked = json.loads(json.dumps(config.to_dict()))
+    different = [f"{k} ({recorded.get(k)!r}, now {v!r})" for k, v in asked.items() if recorded.get(k) != v]
+    if different:
+        raise ConfigError(f"{run} was started with other values of {', '.join(different)}; resume with the same ones")
+
+
+def _build(config: TrainConfig) -> tuple[TwoStreamDataset, TwoStreamDataset | None, Network]:
+    path = config.dataset / "annotations" / f"annot{config.split:02d}.json"
+    annotation = load_annotation(path)
+    model = create_model(
+        config.network, len(annotation.class_names), class_names=annotation.class_names, **config.network_options
+    )
+    size = model.config.input_size
+    frames = RandomStrideFrames(config.frames, config.strides)
+    training = _dataset(config, model, annotation, "training", frames, TrainTransform(size))
+    validation = None
+    if config.validate_every:
+        frames_to_score = UniformFrames(config.validation_frames)
+        validation = _dataset(config, model, annotation, "validation", frames_to_score, TestTransform(size))
+    return training, validation, model
+
+
+def _dataset(
+    config: TrainConfig,
+    model: Network,
+    annotation: Annotation,
+    subset: str,
+    sampling: FrameSampling,
+    transform: Transform,
+) -> TwoStreamDataset:
+    return TwoStreamDataset(
+        annotation,
+        config.dataset / "images",
+        config.dataset / "flows",
+        subset=subset,
+        sampling=sampling,
+        transform=transform,
+        seed=config.seed,
+        streams=model.config.streams,
+        cache=config.cache,
+    )
+
+
+def _fused_scores(model: Network, rgb: Tensor, flow: Tensor) -> Tensor:
+    given = (clip if clip.numel() else None for clip in (rgb, flow))
+    return torch.as_tensor(video_scores(model, *given).fused)

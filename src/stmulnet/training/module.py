@@ -1,0 +1,89 @@
+"""The Lightning side of a network: losses, optimiser, validation. Everything else lives elsewhere."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.nn import functional as F
+
+from stmulnet.models.multiplier import Network, TwoStreamOutput
+from stmulnet.training.optim import make_optimizer, make_schedule
+
+Scorer = Callable[[Network, Tensor, Tensor], Tensor]
+
+
+def stream_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Softmax log loss of one stream: summed over windows and positions, averaged over videos (cnn_train_dag.m).
+
+    Args:
+        logits: (N, K, W, h, w), raw.
+        labels: (N,) class numbers from 0.
+    """
+    target = labels[:, None, None, None].expand(-1, *logits.shape[2:])
+    return F.cross_entropy(logits, target, reduction="sum") / len(labels)
+
+
+def total_loss(output: TwoStreamOutput, labels: Tensor) -> Tensor:
+    """The losses of the streams, added with weight 1 each; none on the averaged prediction (STMulNet.m)."""
+    maps = [logits for logits in (output.appearance_map, output.motion_map) if logits is not None]
+    return torch.stack([stream_loss(logits, labels) for logits in maps]).sum()
+
+
+def network_inputs(model: Network, rgb: Tensor, flow: Tensor) -> list[Tensor]:
+    """The tensors ``model`` takes, in its order."""
+    given = {"appearance": rgb, "motion": flow}
+    return [given[stream] for stream in model.config.streams]
+
+
+class TwoStreamModule(LightningModule):
+    """Trains a network of one or two streams.
+
+    Args:
+        model: The network; trained in place.
+        learning_rates: One per ``passes_per_rate`` passes over the training list.
+        passes_per_rate: Passes over the list at each rate (official: epochFactor).
+        weight_decay: Factor of the official multipliers.
+        momentum: Of SGD.
+        scorer: Scores (K,) of one validation video from its clip: the test protocol.
+    """
+
+    def __init__(
+        self,
+        model: Network,
+        *,
+        learning_rates: list[float],
+        passes_per_rate: int,
+        weight_decay: float,
+        momentum: float,
+        scorer: Scorer,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.learning_rates = learning_rates
+        self.passes_per_rate = passes_per_rate
+        self.weight_decay = weight_decay
+        self.momentum = momentum
+        self.scorer = scorer
+
+    def configure_optimizers(self) -> Any:
+        """SGD in the official groups; the rate changes after whole passes."""
+        optimizer = make_optimizer(self.model, self.weight_decay, self.momentum)
+        return [optimizer], [make_schedule(optimizer, self.learning_rates, self.passes_per_rate)]
+
+    def training_step(self, batch: Any, _index: int) -> Tensor:
+        """Loss of one sub-batch (N clips)."""
+        output: TwoStreamOutput = self.model(*network_inputs(self.model, batch.rgb, batch.flow))
+        loss = total_loss(output, batch.label)
+        correct = (output.fused.argmax(1) == batch.label).float().mean()
+        size = len(batch.label)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size)
+        self.log("train_top1", correct, on_step=False, on_epoch=True, batch_size=size)
+        return loss
+
+    def validation_step(self, batch: Any, _index: int) -> None:
+        """Top-1 of one video by the test protocol (videos differ in size, so the batch is 1)."""
+        scores = self.scorer(self.model, batch.rgb[0], batch.flow[0])
+        correct = float(int(scores.argmax()) == int(batch.label[0]))
+        self.log("val_top1", correct, on_step=False, on_epoch=True, batch_size=1)

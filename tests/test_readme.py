@@ -1,0 +1,137 @@
+"""The documents are true: their code runs, their commands and options exist, their links lead somewhere."""
+
+import importlib
+import inspect
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stmulnet import cli, create_model
+
+from .conftest import TinyProject
+
+PROJECT = Path(__file__).resolve().parents[1]
+README = PROJECT / "README.md"
+DOCUMENTS = [README, PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").glob("*.md"))]
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    """Fenced blocks of a language, without their indentation."""
+    text = document.read_text(encoding="utf-8")
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
+    return [re.sub(rf"^{indent}", "", block, flags=re.MULTILINE) for indent, block in found]
+
+
+def shell_lines() -> Iterator[list[str]]:
+    """Words of every command in the documents, without comments and redirections."""
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        inline = re.findall(r"`(stmulnet (?!VERB)[a-z]+ [^`]*--[^`]*)`", text)
+        for line in [line for block in blocks(document, "bash") for line in block.splitlines()] + inline:
+            words = shlex.split(line.partition(" > ")[0], comments=True)
+            if words:
+                yield words
+
+
+COMMANDS = list(shell_lines())
+
+
+def parse(words: list[str]) -> dict[str, Any]:
+    """Arguments of a `stmulnet` command, as its function would get them."""
+    _, verb, *rest = words
+    module = importlib.import_module(f"stmulnet.commands.{verb}")
+    return cli._parse(verb, getattr(module, verb), getattr(module, "POSITIONAL", ()), rest)
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder with the YAML file of the README."""
+    (small,) = blocks(README, "yaml")
+    (tmp_path / "small.yaml").write_text(small, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_python_block_of_the_readme(
+    workplace: Path, tiny_project: TinyProject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = blocks(README, "python")
+    weights, video = (workplace / path for path in re.findall(r'"(runs/demo/[^"]+)"', code))
+    for path, source in ((weights, tiny_project.weights), (video, tiny_project.videos / Path(*video.parts[-2:]))):
+        path.parent.mkdir(parents=True)
+        shutil.copy(source, path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out.startswith(tuple(tiny_project.class_names))
+
+
+def test_python_block_of_the_data_page(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = blocks(PROJECT / "docs" / "data.md", "python")
+    quick = code.replace("groups_train=4, groups_test=2", "groups_train=1, groups_test=1, size=64, num_frames=4")
+    assert quick != code
+    exec(compile(quick, "data.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("shapes")
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_commands_exist(words: list[str], workplace: Path) -> None:
+    words = [word for word in words if word != "CI=1"]
+    if words[0] == "stmulnet":
+        assert parse(words)
+    elif words[0] == "make":
+        assert re.search(rf"^{words[1]}:", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    else:
+        assert words == ["pip", "install", "-c", "constraints.txt", ".[train]"]
+
+
+def test_every_command_is_in_the_readme() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert [verb for verb in cli.VERBS if f"stmulnet {verb}" not in text and f"make {verb}" not in text] == []
+
+
+def test_training_example_describes_a_network(workplace: Path) -> None:
+    (words,) = [words for words in COMMANDS if "small.yaml" in words]
+    values = parse(words)
+    assert values["network"] == yaml.safe_load((workplace / "small.yaml").read_text())["network"]
+    create_model(values["network"], 3, **values["network_options"])
+    assert values["batch_size"] % values["sub_batch_size"] == 0
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_options_exist(document: Path) -> None:
+    functions = [getattr(importlib.import_module(f"stmulnet.commands.{verb}"), verb) for verb in cli.VERBS]
+    known = {"help", "config", "print_config", "version", "strict"}  # --strict: of mypy
+    known |= {name for function in functions for name in inspect.signature(function).parameters}
+    named = set(re.findall(r"(?<![\w-])--([a-z][\w-]*)", document.read_text(encoding="utf-8")))
+    assert named <= known
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_to_files(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
+        name, _, heading = target.partition("#")
+        if name.startswith(("http:", "https:")):
+            continue
+        path = document.parent / name if name else document
+        assert path.exists(), target
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            assert heading in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, target
+
+
+def test_named_files_of_the_package_exist() -> None:
+    text = (PROJECT / "docs" / "REPRODUCTION.md").read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:\w+/)*\w+\.py)`", text):
+        assert (PROJECT / "src" / "stmulnet" / name).exists() or (PROJECT / name).exists(), name
+
+
+def test_version_is_the_same_everywhere() -> None:
+    from stmulnet import __version__
+
+    assert yaml.safe_load((PROJECT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == __version__
+    assert f"## [{__version__}]" in (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8")
