@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped] # no stubs in the package
+from tests.conftest import TinyProject
 
 from stmulnet import cli, create_model
-
-from .conftest import TinyProject
 
 PROJECT = Path(__file__).resolve().parents[1]
 README = PROJECT / "README.md"
