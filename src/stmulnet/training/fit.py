@@ -107,7 +107,9 @@ def fit(
         max_epochs=config.epochs,
         accumulate_grad_batches=config.batch_size // config.sub_batch_size,
         callbacks=[
-            ModelCheckpoint(run, filename="last", save_top_k=1, enable_version_counter=False),
+            ModelCheckpoint(
+                run, filename="last", save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=True
+            ),
             EpochReport(run.name, History(run / HISTORY_FILE), len(training)),
         ],
         logger=[CSVLogger(run, name="", version=""), TensorBoardLogger(run, name="", version="tensorboard")],
@@ -130,9 +132,12 @@ def fit(
     data = TwoStreamDataModule(
         training, validation, batch_size=config.sub_batch_size, workers=config.workers, seed=config.seed
     )
-    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    try:
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as stop:  # Lightning's answer to Ctrl-C
+        if trainer.interrupted:
+            raise KeyboardInterrupt from stop
+        raise
     model.metadata = {**(metadata or {}), "training": config.to_dict()}
     save_model(model.cpu().eval(), run / WEIGHTS_FILE)
     return model
