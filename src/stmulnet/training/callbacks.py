@@ -59,7 +59,7 @@ class EpochReport(Callback):
         row: Row = {"epoch": float(trainer.current_epoch + 1)}
         row |= {key: float(value) for key, value in trainer.callback_metrics.items()}
         self.history.add(row)
-        metrics = "  ".join(f"{key} {value:.3f}" for key, value in row.items() if key != "epoch")
+        metrics = "  ".join(f"{key} {value:.3f}" for key, value in sorted(row.items()) if key != "epoch")
         notice(f"{self.name}: epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {metrics}")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -1,12 +1,28 @@
 """Loaders over the training and the validation list."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from stmulnet.datasets.base import TwoStreamDataset
+from stmulnet.training.module import SEED_STEP
+
+
+class EpochOrder(Sampler[int]):
+    """A permutation that stays the same however often it is asked for (Lightning may ask twice)."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count = count
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(torch.randperm(self.count, generator=torch.Generator().manual_seed(self.seed)).tolist())
 
 
 class TwoStreamDataModule(LightningDataModule):
@@ -40,12 +56,11 @@ class TwoStreamDataModule(LightningDataModule):
         """Called at the start of every epoch (reload_dataloaders_every_n_epochs=1), also of a resumed one."""
         epoch = self.trainer.current_epoch if self.trainer else 0
         self.training.set_epoch(epoch)
-        order = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
         return DataLoader(
             self.training,
             batch_size=self.batch_size,
-            shuffle=True,
-            generator=order,
+            sampler=EpochOrder(len(self.training), self.seed * SEED_STEP + epoch),
+            generator=torch.Generator(),  # its own: the loader must not advance the generator of the dropout
             num_workers=self.workers,
             pin_memory=torch.cuda.is_available(),
         )

@@ -1,6 +1,8 @@
 """One training run: from an annotated data set to a weight file in a run folder."""
 
 import json
+import logging
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,10 @@ import lightning
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from stmulnet.console import notice
 from stmulnet.datasets.annotations import Annotation, load_annotation
 from stmulnet.datasets.base import FrameSampling, TwoStreamDataset
 from stmulnet.datasets.sampling import RandomStrideFrames, UniformFrames
@@ -25,6 +28,15 @@ from stmulnet.models.zoo import create_model
 from stmulnet.training.callbacks import EpochReport, History
 from stmulnet.training.datamodule import TwoStreamDataModule
 from stmulnet.training.module import TwoStreamModule
+
+# Lightning's remarks on choices we make on purpose, or on its own code.
+LIGHTNING_WARNINGS = (
+    ".*does not have many workers",  # a cached data set is quicker in the main process
+    ".*LeafSpec.* is deprecated",  # Lightning 2.6 uses a torch name that torch 2.13 has deprecated
+    ".*Checkpoint directory .* exists and is not empty",  # the run folder holds the configuration already
+    ".*was configured so validation will run",  # check_val_every_n_epoch without a validation list
+)
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no tips and device lists
 
 WEIGHTS_FILE = "model.safetensors"
 CHECKPOINT_FILE = "last.ckpt"
@@ -98,29 +110,10 @@ def fit(
     Returns:
         The trained network, in evaluation mode.
     """
-    checkpoint = _prepare_run(config, run, resume)
+    checkpoint = _check_run(config, run, resume)
     lightning.seed_everything(config.seed, verbose=False)
     training, validation, model = _build(config)
-    trainer = Trainer(
-        accelerator=device,
-        devices=1,
-        max_epochs=config.epochs,
-        accumulate_grad_batches=config.batch_size // config.sub_batch_size,
-        callbacks=[
-            ModelCheckpoint(
-                run, filename="last", save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=True
-            ),
-            EpochReport(run.name, History(run / HISTORY_FILE), len(training)),
-        ],
-        logger=[CSVLogger(run, name="", version=""), TensorBoardLogger(run, name="", version="tensorboard")],
-        reload_dataloaders_every_n_epochs=1,
-        check_val_every_n_epoch=config.validate_every or None,
-        limit_val_batches=1.0 if validation else 0,
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        log_every_n_steps=1,
-    )
+    write_json(run / CONFIG_FILE, config.to_dict())
     module = TwoStreamModule(
         model,
         learning_rates=config.learning_rates,
@@ -128,22 +121,51 @@ def fit(
         weight_decay=config.weight_decay,
         momentum=config.momentum,
         scorer=_fused_scores,
+        seed=config.seed,
     )
     data = TwoStreamDataModule(
         training, validation, batch_size=config.sub_batch_size, workers=config.workers, seed=config.seed
     )
-    try:
-        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit as stop:  # Lightning's answer to Ctrl-C
-        if trainer.interrupted:
-            raise KeyboardInterrupt from stop
-        raise
+    _run(_trainer(config, run, device, len(training)), module, data, checkpoint)
     model.metadata = {**(metadata or {}), "training": config.to_dict()}
     save_model(model.cpu().eval(), run / WEIGHTS_FILE)
     return model
 
 
-def _prepare_run(config: TrainConfig, run: Path, resume: bool) -> Path | None:
+def _trainer(config: TrainConfig, run: Path, device: str, clips_per_epoch: int) -> Trainer:
+    checkpoints = ModelCheckpoint(
+        run, filename="last", save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=True
+    )
+    return Trainer(
+        accelerator=device,
+        devices=1,
+        max_epochs=config.epochs,
+        accumulate_grad_batches=config.batch_size // config.sub_batch_size,
+        callbacks=[checkpoints, EpochReport(run.name, History(run / HISTORY_FILE), clips_per_epoch)],
+        logger=TensorBoardLogger(run, name="", version="tensorboard"),
+        reload_dataloaders_every_n_epochs=1,
+        check_val_every_n_epoch=config.validate_every or None,
+        limit_val_batches=1.0 if config.validate_every else 0,
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+    )
+
+
+def _run(trainer: Trainer, module: TwoStreamModule, data: TwoStreamDataModule, checkpoint: Path | None) -> None:
+    with warnings.catch_warnings():
+        for message in LIGHTNING_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        try:
+            trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        except SystemExit as stop:  # Lightning's answer to Ctrl-C
+            notice("the last finished epoch is saved; the same command with --resume goes on from there")
+            raise KeyboardInterrupt from stop
+
+
+def _check_run(config: TrainConfig, run: Path, resume: bool) -> Path | None:
+    """The checkpoint to resume from, None for a new run."""
     checkpoint, record = run / CHECKPOINT_FILE, run / CONFIG_FILE
     if run.exists() and not run.is_dir():
         raise ConfigError(f"{run} is a file; the run folder must be a new or empty folder")
@@ -154,7 +176,6 @@ def _prepare_run(config: TrainConfig, run: Path, resume: bool) -> Path | None:
         return checkpoint
     if checkpoint.exists() or (run / WEIGHTS_FILE).exists():
         raise ConfigError(f"{run} holds a training run already; go on with --resume or choose another folder")
-    write_json(record, config.to_dict())
     return None
 
 

@@ -8,8 +8,11 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
 
+from stmulnet.errors import StmulnetError
 from stmulnet.models.multiplier import Network, TwoStreamOutput
 from stmulnet.training.optim import make_optimizer, make_schedule
+
+SEED_STEP = 100_003  # more epochs than any run has, so that (seed, epoch) gives distinct generators
 
 Scorer = Callable[[Network, Tensor, Tensor], Tensor]
 
@@ -47,6 +50,7 @@ class TwoStreamModule(LightningModule):
         weight_decay: Factor of the official multipliers.
         momentum: Of SGD.
         scorer: Scores (K,) of one validation video from its clip: the test protocol.
+        seed: Of the dropout.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class TwoStreamModule(LightningModule):
         weight_decay: float,
         momentum: float,
         scorer: Scorer,
+        seed: int,
     ) -> None:
         super().__init__()
         self.model = model
@@ -66,16 +71,26 @@ class TwoStreamModule(LightningModule):
         self.weight_decay = weight_decay
         self.momentum = momentum
         self.scorer = scorer
+        self.seed = seed
 
     def configure_optimizers(self) -> Any:
         """SGD in the official groups; the rate changes after whole passes."""
         optimizer = make_optimizer(self.model, self.weight_decay, self.momentum)
         return [optimizer], [make_schedule(optimizer, self.learning_rates, self.passes_per_rate)]
 
+    def on_train_epoch_start(self) -> None:
+        """Dropout depends on seed and epoch alone: a resumed run draws what an uninterrupted one draws."""
+        torch.manual_seed(self.seed * SEED_STEP + self.current_epoch)
+
     def training_step(self, batch: Any, _index: int) -> Tensor:
         """Loss of one sub-batch (N clips)."""
         output: TwoStreamOutput = self.model(*network_inputs(self.model, batch.rgb, batch.flow))
         loss = total_loss(output, batch.label)
+        if not torch.isfinite(loss):
+            raise StmulnetError(
+                f"the loss is {loss.item()} in epoch {self.current_epoch + 1}: use smaller learning rates; "
+                "the last finished epoch is saved"
+            )
         correct = (output.fused.argmax(1) == batch.label).float().mean()
         size = len(batch.label)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size)

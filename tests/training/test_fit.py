@@ -1,0 +1,157 @@
+"""Training end to end on a tiny data set: losses, run folder, resume, bad input."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stmulnet import cli, load_model
+from stmulnet.commands.train import train
+from stmulnet.errors import ConfigError, MissingExtraError, StmulnetError
+from stmulnet.models.multiplier import joint_output
+from stmulnet.training.callbacks import EpochReport
+from stmulnet.training.module import stream_loss, total_loss
+
+OPTIONS: dict[str, Any] = {
+    "units": [2, 1, 1, 1],
+    "width_mult": 0.0625,
+    "input_size": 64,
+    "head_pool": "global",
+    "fusion": {"stages": [2]},
+}
+
+
+def run(project: Any, out: Path, network: str = "st_mulnet_resnet50", **changes: Any) -> Any:
+    settings: dict[str, Any] = {
+        "network_options": OPTIONS,
+        "learning_rates": [0.01, 0.001],
+        "passes_per_rate": 1,
+        "batch_size": 4,
+        "sub_batch_size": 2,
+        "strides": (1, 2),
+        "cache": True,
+        "device": "cpu",
+    }
+    return train(project.dataset, network, out, **(settings | changes))
+
+
+def test_loss_equals_its_definition(rng: np.random.Generator) -> None:
+    """Summed over windows and positions with the label repeated, divided by the number of videos."""
+    maps = [rng.normal(size=(3, 4, 2, 2, 5)) for _ in range(2)]
+    labels = np.array([2, 0, 3])
+    want = []
+    for logits in maps:
+        total = 0.0
+        for n in range(3):
+            for w, h, x in np.ndindex(2, 2, 5):
+                scores = logits[n, :, w, h, x]
+                total += np.log(np.exp(scores).sum()) - scores[labels[n]]
+        want.append(total / 3)
+    tensors = [torch.from_numpy(logits) for logits in maps]
+    targets = torch.from_numpy(labels)
+    assert stream_loss(tensors[0], targets).item() == pytest.approx(want[0], rel=1e-12)
+    assert total_loss(joint_output(*tensors), targets).item() == pytest.approx(sum(want), rel=1e-12)
+    assert total_loss(joint_output(None, tensors[1]), targets).item() == pytest.approx(want[1], rel=1e-12)
+
+
+def test_run_folder_holds_everything(tiny_project: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [
+        *("train", "--dataset", str(tiny_project.dataset), "--network", "st_mulnet_resnet50"),
+        *("--out", str(tmp_path / "run"), "--learning_rates", "[0.01, 0.001]", "--passes_per_rate", "1"),
+        *("--batch_size", "4", "--sub_batch_size", "2", "--strides", "[1, 2]", "--device", "cpu", "--cache"),
+        *("--validate_every", "1", "--validation_frames", "5", "--network_options", json.dumps(OPTIONS)),
+    ]
+    assert cli.main(arguments) == 0
+    assert "run: epoch 2/2  " in capsys.readouterr().err
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"model.safetensors", "last.ckpt", "config.json", "history.json", "tensorboard"} <= names
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert [row["epoch"] for row in history] == [1, 2]
+    assert {"train_loss", "train_top1", "val_top1"} <= history[0].keys()
+    model = load_model(tmp_path / "run" / "model.safetensors")
+    assert model.class_names == tiny_project.class_names
+    assert model.metadata["training"]["learning_rates"] == [0.01, 0.001]
+    assert model.metadata["preprocessing"]["frames"]["short_side"] == 64
+
+
+@pytest.mark.parametrize("network", ["appearance_resnet50", "motion_resnet50", "two_stream_resnet50"])
+def test_other_networks_train_too(network: str, tiny_project: Any, tmp_path: Path) -> None:
+    options = {key: value for key, value in OPTIONS.items() if key != "fusion"}
+    weights = run(tiny_project, tmp_path / "run", network, network_options=options, learning_rates=[0.01]).weights
+    assert load_model(weights).config.streams == {"appearance_resnet50": ("appearance",)}.get(
+        network, ("motion",) if network == "motion_resnet50" else ("appearance", "motion")
+    )
+
+
+def test_same_seed_same_weights(tiny_project: Any, tmp_path: Path) -> None:
+    states = [
+        load_model(run(tiny_project, tmp_path / str(i), seed=seed).weights).state_dict()
+        for i, seed in enumerate((3, 3, 4))
+    ]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not torch.equal(states[0]["motion.conv1.weight"], states[2]["motion.conv1.weight"])
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(
+    tiny_project: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = load_model(run(tiny_project, tmp_path / "whole").weights).state_dict()
+    batch_end = EpochReport.on_train_batch_end
+
+    def interrupt(self: EpochReport, trainer: Any, *args: Any) -> None:
+        batch_end(self, trainer, *args)
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EpochReport, "on_train_batch_end", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_project, tmp_path / "part")
+    assert not (tmp_path / "part" / "model.safetensors").exists()
+    resumed = load_model(run(tiny_project, tmp_path / "part", resume=True).weights).state_dict()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert [row["epoch"] for row in json.loads((tmp_path / "part" / "history.json").read_text())] == [1, 2]
+
+
+def test_bad_runs_are_refused(tiny_project: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"batch_size 4 must be a multiple of sub_batch_size 3"):
+        run(tiny_project, tmp_path / "run", sub_batch_size=3)
+    with pytest.raises(ConfigError, match=r"holds no last.ckpt to resume from"):
+        run(tiny_project, tmp_path / "run", resume=True)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="is a file"):
+        run(tiny_project, tmp_path / "file")
+    with pytest.raises(ConfigError, match="use it with workers 0"):
+        run(tiny_project, tmp_path / "run", workers=1)
+    with pytest.raises(StmulnetError, match=r"annot07\.json"):
+        run(tiny_project, tmp_path / "run", split=7)
+    with pytest.raises(ConfigError, match="no network 'x'"):
+        run(tiny_project, tmp_path / "run", network="x")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_is_not_overwritten_nor_resumed_otherwise(tiny_project: Any, tmp_path: Path) -> None:
+    run(tiny_project, tmp_path / "run", learning_rates=[0.01])
+    with pytest.raises(ConfigError, match="holds a training run already"):
+        run(tiny_project, tmp_path / "run", learning_rates=[0.01])
+    with pytest.raises(ConfigError, match=r"started with other values of seed \(0, now 1\)"):
+        run(tiny_project, tmp_path / "run", learning_rates=[0.01], seed=1, resume=True)
+
+
+def test_divergence_stops_with_the_reason(tiny_project: Any, tmp_path: Path) -> None:
+    with pytest.raises(StmulnetError, match="use smaller learning rates"):
+        run(tiny_project, tmp_path / "run", learning_rates=[1e30])
+
+
+def test_missing_extra_names_the_install_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import importlib
+
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'lightning'", name="lightning.pytorch")
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(MissingExtraError, match=r"pip install 'stmulnet\[train\]'"):
+        train(tmp_path, "st_mulnet_resnet50", tmp_path / "run")
