@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,17 @@ def test_help_of_every_verb_comes_from_its_function(verb: str, capsys: pytest.Ca
         cli.main([verb, "--help"])
     assert stop.value.code == 0
     assert f"stmulnet {verb}" in capsys.readouterr().out
+
+
+def test_options_are_written_with_hyphens_and_read_either_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["extract", "--help"])
+    assert "--short-side SHORT_SIDE" in capsys.readouterr().out
+    for option in ("--short-side=8", "--short_side=8"):
+        assert cli.main(["extract", str(tmp_path), str(tmp_path / "out"), option]) == 2
+        assert "short_side" in capsys.readouterr().err
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, get_args, get_origin, get_type_hints
@@ -76,13 +77,34 @@ def _run(verb: str, arguments: list[str]) -> int:
 
 def _parse(verb: str, function: Callable[..., Any], positional: Sequence[str], arguments: list[str]) -> dict[str, Any]:
     """Arguments of ``function`` from its signature; ``--config FILE.yaml`` gives any of them."""
+    from jsonargparse import ArgumentError
+
+    parser = _make_parser(verb, function, positional)
+    try:
+        namespace = parser.parse_args([_with_underscores(argument) for argument in arguments])
+    except ArgumentError as error:
+        notice(f"stmulnet {verb}: error: {_one_line(error)}")
+        sys.exit(EXIT_BAD_INPUT)
+    values: dict[str, Any] = parser.instantiate(namespace).as_dict()
+    values.pop("config", None)
+    return values
+
+
+def _make_parser(verb: str, function: Callable[..., Any], positional: Sequence[str]) -> Any:
     from docstring_parser import parse as parse_docstring
-    from jsonargparse import ArgumentError, ArgumentParser
+    from jsonargparse import ArgumentParser
+
+    class Parser(ArgumentParser):
+        def format_help(self, *arguments: Any, **options: Any) -> str:
+            text = re.sub(
+                r"--[a-z_]+", lambda match: match[0].replace("_", "-"), super().format_help(*arguments, **options)
+            )
+            return text.replace("<class 'Path'>", "path")
 
     docstring = parse_docstring(inspect.getdoc(function) or "")
     summary = (docstring.short_description or "").replace("\n", " ")
     described = {parameter.arg_name: _one_line(parameter.description or "") for parameter in docstring.params}
-    parser = ArgumentParser(prog=f"stmulnet {verb}", description=summary, exit_on_error=False)
+    parser = Parser(prog=f"stmulnet {verb}", description=summary, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     hints = get_type_hints(function)
     for name in positional:
@@ -90,16 +112,18 @@ def _parse(verb: str, function: Callable[..., Any], positional: Sequence[str], a
         parser.add_argument(name, **{"type": hints[name], "help": described.get(name), **options})
     flags = [name for name in inspect.signature(function).parameters if hints[name] is bool]
     parser.add_function_arguments(function, as_positional=False, skip={*positional, *flags})
+    parser._action_groups[-1].title = "settings"
     for name in flags:  # `--json` alone; jsonargparse by itself wants `--json true`
         parser.add_argument(f"--{name}", action="store_true", help=described.get(name))
-    try:
-        namespace = parser.parse_args(arguments)
-    except ArgumentError as error:
-        notice(f"stmulnet {verb}: error: {_one_line(error)}")
-        sys.exit(EXIT_BAD_INPUT)
-    values: dict[str, Any] = parser.instantiate(namespace).as_dict()
-    values.pop("config", None)
-    return values
+    return parser
+
+
+def _with_underscores(argument: str) -> str:
+    """``--short-side=64`` and ``--short_side=64`` are the same option."""
+    if not argument.startswith("--"):
+        return argument
+    option, equals, value = argument.partition("=")
+    return "--" + option[2:].replace("-", "_") + equals + value
 
 
 def _one_line(text: object) -> str:

@@ -21,16 +21,16 @@ def test_results_on_disk(tiny_project: TinyProject, tmp_path: Path, capsys: pyte
     arguments = ["--dataset", str(tiny_project.dataset), "--weights", str(tiny_project.weights)]
     assert cli.main(["evaluate", *arguments, "--out", str(out), "--workers", "0", "--examples", "2"]) == 0
     printed = capsys.readouterr().out
-    assert "8 videos, 25 frames each" in printed
+    assert "6 videos, 25 frames each" in printed
     assert sorted(path.name for path in out.iterdir()) == ["metrics.json", "report.html", "scores.npz"]
 
     scores = np.load(out / "scores.npz")
-    assert scores["fused"].shape == (8, 8)
+    assert scores["fused"].shape == (6, 6)
     np.testing.assert_allclose(scores["fused"], (scores["appearance"] + scores["motion"]) / 2)
     metrics = json.loads((out / "metrics.json").read_text())
     accuracy = float((scores["fused"].argmax(axis=1) == scores["labels"]).mean())
     assert metrics["streams"]["fused"]["top1"]["value"] == accuracy
-    assert metrics["videos"] == 8
+    assert metrics["videos"] == 6
     assert (out / "report.html").read_text().count("<article>") == 2
 
 
@@ -44,7 +44,7 @@ def test_workers_give_the_same_scores(tiny_project: TinyProject) -> None:
 @pytest.mark.parametrize("stream", ["appearance", "motion"])
 def test_single_stream(tiny_project: TinyProject, tmp_path: Path, stream: str) -> None:
     weights = tmp_path / "single.safetensors"
-    save_model(create_model(f"{stream}_resnet50", 8, class_names=tiny_project.class_names, **SMALL), weights)
+    save_model(create_model(f"{stream}_resnet50", 6, class_names=tiny_project.class_names, **SMALL), weights)
     dataset = tmp_path / "dataset"
     dataset.mkdir()
     for name in ("annotations", "images" if stream == "appearance" else "flows"):
@@ -57,15 +57,15 @@ def test_single_stream(tiny_project: TinyProject, tmp_path: Path, stream: str) -
 def test_other_number_of_classes_is_refused(tiny_project: TinyProject, tmp_path: Path) -> None:
     weights = tmp_path / "three.safetensors"
     save_model(create_model("appearance_resnet50", 3, **SMALL), weights)
-    with pytest.raises(CheckpointError, match=r"three.safetensors knows 3 classes, .*annot01.json has 8"):
+    with pytest.raises(CheckpointError, match=r"three.safetensors knows 3 classes, .*annot01.json has 6"):
         evaluate(dataset=tiny_project.dataset, weights=weights)
 
 
 def test_other_class_names_are_refused(tiny_project: TinyProject, tmp_path: Path) -> None:
     weights = tmp_path / "named.safetensors"
-    names = [*tiny_project.class_names[:7], "Walk"]
-    save_model(create_model("appearance_resnet50", 8, class_names=names, **SMALL), weights)
-    with pytest.raises(CheckpointError, match=f"first 'Walk' against '{tiny_project.class_names[7]}'"):
+    names = [*tiny_project.class_names[:5], "Walk"]
+    save_model(create_model("appearance_resnet50", 6, class_names=names, **SMALL), weights)
+    with pytest.raises(CheckpointError, match=f"first 'Walk' against '{tiny_project.class_names[5]}'"):
         evaluate(dataset=tiny_project.dataset, weights=weights)
 
 

@@ -75,7 +75,7 @@ def test_overlay_shows_frame_flow_and_scores(tiny_project: TinyProject, videos: 
 
 def test_overlay_without_motion_has_no_flow(tiny_project: TinyProject, videos: list[str], tmp_path: Path) -> None:
     options = {"units": (1, 1, 1, 1), "width_mult": 0.125, "input_size": 64, "head_pool": "global"}
-    model = create_model("appearance_resnet50", 8, class_names=tiny_project.class_names, **options)
+    model = create_model("appearance_resnet50", 6, class_names=tiny_project.class_names, **options)
     model.metadata = {"preprocessing": {"frames": {"short_side": 64}}}
     predictor = VideoPredictor(model, threads=1)
     write_overlay(tmp_path / "out.mp4", Path(videos[0]), predictor(videos[0]), predictor)
