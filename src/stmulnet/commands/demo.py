@@ -45,9 +45,10 @@ from stmulnet.video.pool import default_workers, map_unordered
 MARKER = "demo.json"  # its presence says that the folder is ours to replace
 SIDE_PX = 64
 GROUPS_TRAIN, GROUPS_TEST = 32, 16
-EPOCHS = 28
+EPOCHS = 24
 PEAK_RATE = 0.03
-VALIDATE_EVERY = 4
+BATCH = 8
+VALIDATE_EVERY = 6
 NETWORK_OPTIONS: dict[str, Any] = {
     "units": [2, 2, 2, 2],
     "width_mult": 0.125,
@@ -171,7 +172,7 @@ def _step(number: int, title: str, seconds: dict[str, float]) -> Iterator[None]:
 
 
 def _learning_rates() -> list[float]:
-    """A warm-up over two epochs, then half a cosine: short runs from random weights need both."""
+    """A warm-up over three epochs, then half a cosine: short runs from random weights need both."""
     cosine = [0.5 * (1 + math.cos(math.pi * epoch / EPOCHS)) for epoch in range(EPOCHS)]
     return [PEAK_RATE * min((epoch + 1) / 3, factor) for epoch, factor in enumerate(cosine)]
 
@@ -192,8 +193,8 @@ def _train_and_score(job: TrainJob) -> ScoreTable:
         network_options=options,
         learning_rates=_learning_rates(),
         passes_per_rate=1,
-        batch_size=16,
-        sub_batch_size=16,
+        batch_size=BATCH,
+        sub_batch_size=BATCH,
         strides=(1, 4),
         validate_every=VALIDATE_EVERY,
         validation_frames=5,
