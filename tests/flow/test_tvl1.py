@@ -171,8 +171,9 @@ def test_bad_thread_count_is_refused(clip: Frames) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tau": 0.0}, "tau must be a number above 0, got 0.0"),
-        ({"scale_step": 1.0}, "scale_step must be between 0 and 1"),
+        ({"tau": 0.0}, "tau must be between 0.001 and 1000, got 0.0"),
+        ({"theta": float("nan")}, "theta must be between 0.001 and 1000, got nan"),
+        ({"scale_step": 1.0}, "scale_step must be at least 0.1 and below 1, got 1.0"),
         ({"warps": 0}, "warps must be an integer of at least 1, got 0"),
         ({"epsilon": -1.0}, "epsilon must be at least 0"),
         ({"median_size": 7}, r"median_size must be 1 \(no filter\), 3 or 5, got 7"),

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from stmulnet.errors import ConfigError
 from stmulnet.flow import tvl1_kernels as kernels
 from stmulnet.flow.pairs import MIN_SIDE_PX, map_pairs
-from stmulnet.flow.tvl1_warp import LANES, MARGIN, warp
+from stmulnet.flow.tvl1_warp import MARGIN, warp
 
 Array = NDArray[np.float32]
 Pyramid = Sequence[Array]  # (h, w) gray images 0..255, finest first
@@ -36,7 +36,7 @@ class TVL1Params:
         lambda_: Weight of the data term; smaller is smoother.
         theta: Coupling between data term and smoothness.
         scales: Pyramid levels, fewer where a side would fall below 16 px.
-        scale_step: Size of a level relative to the one below it, in (0, 1).
+        scale_step: Size of a level relative to the one below it, in [0.1, 1).
         warps: Linearisations per level.
         epsilon: Iterations stop when the root mean squared update is at most this, px.
         inner_iterations: Iterations between two median filters.
@@ -57,11 +57,12 @@ class TVL1Params:
 
     def __post_init__(self) -> None:
         for name in ("tau", "lambda_", "theta"):
-            self._require(name, getattr(self, name) > 0, "a number above 0")
+            # Numbers that overflow would end as positions that are not numbers, and lookups anywhere in memory.
+            self._require(name, 1e-3 <= getattr(self, name) <= 1e3, "between 0.001 and 1000")
         for name in ("scales", "warps", "inner_iterations", "outer_iterations"):
             self._require(name, getattr(self, name) >= 1, "an integer of at least 1")
         self._require("epsilon", self.epsilon >= 0, "at least 0")
-        self._require("scale_step", 0 < self.scale_step < 1, "between 0 and 1, both excluded")
+        self._require("scale_step", 0.1 <= self.scale_step < 1, "at least 0.1 and below 1")
         self._require("median_size", self.median_size in (1, 3, 5), "1 (no filter), 3 or 5")
 
     def _require(self, name: str, holds: bool, allowed: str) -> None:
@@ -151,7 +152,7 @@ class _Level:
         self.flow, self._filtered = (np.empty((2, height, width), np.float32) for _ in range(2))
         self._dual = np.empty((4, 1 + height, width), np.float32)
         self._data = np.empty((4, height, width), np.float32)
-        self._target = np.zeros((height + 2 * MARGIN, width + 2 * MARGIN, LANES), np.float32)
+        self._target = np.zeros((3, height + 2 * MARGIN, width + 2 * MARGIN), np.float32)
 
     def refine(self, image: Array, target_image: Array) -> None:
         """Improve ``flow`` so that ``target_image``, looked up along it, resembles ``image``."""

@@ -6,7 +6,7 @@ Axes: H x W pixels, rows first; a leading axis holds several images. All arrays 
     dual    (4, 1 + H, W)   p11, p12: dual variable of u1 in x and in y; p21, p22: that of u2; the first row is
                             zero, so that every row has one above it
     data    (4, H, W)       gradient of the warped frame in x and in y, 1 / its squared norm, constant residual rho_c
-    target  (4 + H + 4, 4 + W + 4, 4)  frame, gradient in x, gradient in y, unused; zeros all around
+    target  (3, 4 + H + 4, 4 + W + 4)  frame, gradient in x, gradient in y; a margin of zeros all around
 
 Names follow Zach, Pock, Bischof (DAGM 2007) and OpenCV's optflow/src/tvl1flow.cpp.
 """
@@ -102,16 +102,16 @@ def iterate(flow: Array, dual: Array, data: Array, weights: Array, max_iteration
 def target_planes(image: Array, target: Array) -> None:
     """Write an image (H, W) and its central differences (halved one-sided ones at the border) into ``target``.
 
-    Only the pixels inside the margin are written, and not their last lane: these must be zero before.
+    Only the pixels inside the margin are written; the margin must be zero.
     """
     height, width = image.shape
     for y in range(height):
         above, below = max(y - 1, 0), min(y + 1, height - 1)
         for x in range(width):
             left, right = max(x - 1, 0), min(x + 1, width - 1)
-            target[y + MARGIN, x + MARGIN, 0] = image[y, x]
-            target[y + MARGIN, x + MARGIN, 1] = _HALF * (image[y, right] - image[y, left])
-            target[y + MARGIN, x + MARGIN, 2] = _HALF * (image[below, x] - image[above, x])
+            target[0, y + MARGIN, x + MARGIN] = image[y, x]
+            target[1, y + MARGIN, x + MARGIN] = _HALF * (image[y, right] - image[y, left])
+            target[2, y + MARGIN, x + MARGIN] = _HALF * (image[below, x] - image[above, x])
 
 
 _SIGNATURES = (
