@@ -20,6 +20,12 @@ def test_public_names_are_real() -> None:
         _ = stmulnet.nothing
 
 
+def test_documented_modules_are_there_after_one_import() -> None:
+    names = "stmulnet.flow.quantize.to_uint8, stmulnet.datasets.sampling.test_frames, stmulnet.errors.StmulnetError"
+    code = f"import sys, stmulnet; {names}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("dist")

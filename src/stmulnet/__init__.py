@@ -21,11 +21,14 @@ _PUBLIC = {
     "train": "stmulnet.commands.train",
     "tvl1": "stmulnet.flow.tvl1",
 }
-_SUBPACKAGES = ("datasets", "evaluation", "flow", "models", "training", "video")
+_MODULES = ("datasets", "errors", "evaluation", "flow", "models", "training", "video")
 
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
+    from stmulnet import datasets as datasets
+    from stmulnet import errors as errors
+    from stmulnet import flow as flow
     from stmulnet.commands.annotate import annotate as annotate
     from stmulnet.commands.evaluate import evaluate as evaluate
     from stmulnet.commands.extract import extract as extract
@@ -44,10 +47,10 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
-    if name in _SUBPACKAGES:
+    if name in _MODULES:
         return importlib.import_module(f"stmulnet.{name}")
     raise AttributeError(f"module 'stmulnet' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*__all__, *_SUBPACKAGES]
+    return [*__all__, *_MODULES]
