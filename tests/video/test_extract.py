@@ -161,15 +161,19 @@ def test_broken_videos_do_not_stop_the_rest(videos: Path, tmp_path: Path, encode
     broken = encode("videos/b0.mp4", 30)
     broken.write_bytes(broken.read_bytes()[:-500])
     encode("videos/b1.mp4", 1)
+    encode("videos/b2.mp4", 2, height=2, width=2400)  # at a short side of 32 wider than 32767
+    (videos / "b3.mp4").symlink_to("nowhere")
     summary = run(videos, tmp_path / "out")
     assert (summary.done, summary.exit_code) == (3, 1)
-    (first, why_first), (second, why_second) = summary.failures
-    assert (first, second) == ("b0.mp4", "b1.mp4")
+    assert [name for name, _ in summary.failures] == ["b0.mp4", "b1.mp4", "b2.mp4", "b3.mp4"]
+    why_first, why_second, why_third, why_fourth = (reason for _, reason in summary.failures)
     assert "damaged or cut off" in why_first
     assert "1 frame; flow needs two" in why_second
+    assert "frames of 2400x2 would become 38400x32" in why_third
+    assert why_fourth == "no such file"
     assert f"failed: b0.mp4: {why_first}" in str(summary)
     assert str(tmp_path) not in why_first
-    for path in ("b0.mp4", "b1.mp4"):
+    for path in ("b0.mp4", "b1.mp4", "b2.mp4", "b3.mp4"):
         (videos / path).unlink()
     run(videos, tmp_path / "fresh")
     assert contents(tmp_path / "out") == contents(tmp_path / "fresh")

@@ -279,6 +279,15 @@ def test_damage_in_the_middle(encode: Encode, tmp_path: Path, rng: np.random.Gen
         io.read_frames(path)
 
 
+@pytest.mark.parametrize("text", [b"foobar", b"foo:ba"])
+def test_duration_tag_may_say_anything(encode: Encode, tmp_path: Path, text: bytes) -> None:
+    content = encode("a.mkv").read_bytes()
+    start = content.index(b"00:00:", content.index(b"DURATION"))
+    (tmp_path / "b.mkv").write_bytes(content[:start] + text + content[start + len(text) :])
+    assert io.probe(tmp_path / "b.mkv").num_frames_hint == 12
+    assert len(io.read_frames(tmp_path / "b.mkv")) == 12
+
+
 def test_trimmed_clip_is_complete(encode: Encode, tmp_path: Path) -> None:
     """An edit list that shows fewer frames than are stored is not a cut."""
     path = encode("a.mp4", 60)

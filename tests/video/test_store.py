@@ -185,6 +185,12 @@ def test_gap_is_named(dataset: Path) -> None:
         open_tree(dataset).num_frames("clip")
 
 
+def test_number_zero_is_named(dataset: Path) -> None:
+    (dataset / "images/clip/frame000007.jpg").rename(dataset / "images/clip/frame000000.jpg")
+    with pytest.raises(DatasetError, match=r"frame000000\.jpg: images count from 1"):
+        open_tree(dataset).num_frames("clip")
+
+
 def test_u_without_v(dataset: Path) -> None:
     (dataset / "flows/v/clip/frame000006.jpg").unlink()
     with pytest.raises(DatasetError, match="6 images of u and 5 of v"):
@@ -197,7 +203,7 @@ def test_empty_video_folder(dataset: Path) -> None:
         open_tree(dataset).num_frames("empty")
 
 
-@pytest.mark.parametrize("name", ["../flows/u/clip", "/etc", "..", "", "a\\b"])
+@pytest.mark.parametrize("name", ["../flows/u/clip", "/etc", "..", "", "a\\b", "clip/", "a\0b"])
 def test_names_cannot_leave_the_root(dataset: Path, name: str) -> None:
     with pytest.raises(DatasetError, match="is no name of a video"):
         open_tree(dataset).read_rgb(name, [1])

@@ -20,7 +20,7 @@ import simplejpeg
 
 from stmulnet.console import notice, progress
 from stmulnet.constants import JPEG_QUALITY, MIN_FRAMES, STORED_SHORT_SIDE
-from stmulnet.errors import ConfigError, DatasetError, StmulnetError, VideoDecodeError, VideoTooShortError
+from stmulnet.errors import ConfigError, DatasetError, StmulnetError, VideoTooShortError
 from stmulnet.flow.estimate import estimate_flow, flow_record
 from stmulnet.flow.quantize import to_uint8
 from stmulnet.flow.tvl1_kernels import prepare_kernels
@@ -169,7 +169,7 @@ def extract_videos(
         with _locked(out):
             manifest = _resumed(out, settings)
             jobs = [
-                _Job(name, path, path.relative_to(videos).as_posix(), path.stat().st_size, out, encoding)
+                _Job(name, path, path.relative_to(videos).as_posix(), _size(path), out, encoding)
                 for name, path in sources.items()
             ]
             return _run(jobs, manifest, out, workers or default_workers())
@@ -205,15 +205,23 @@ def find_sources(videos: Path) -> dict[str, Path]:
     return dict(sorted(sources.items()))
 
 
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0  # a link to nothing: decoding it will say so
+
+
 def _files(folder: Path) -> Iterator[Path]:
     """All files below a folder, sorted, without hidden ones; links are followed, but into no folder twice."""
     seen: set[str] = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_folder):
         real = os.path.realpath(parent)
         folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
         if real not in seen:
             yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
         seen.add(real)
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise DatasetError(f"{error.filename}: cannot be searched for videos: {error.strerror}") from error
 
 
 @contextlib.contextmanager
@@ -324,7 +332,7 @@ def _extract_one(job: _Job) -> VideoEntry | _Failure:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(target, ignore_errors=True)  # of a run that was killed, or of an earlier file
             os.replace(work / part, target)
-    except (VideoDecodeError, VideoTooShortError) as error:
+    except StmulnetError as error:  # whatever is wrong with one video, the others are done
         return _Failure(str(error).removeprefix(f"{job.path}: "))
     finally:
         shutil.rmtree(work, ignore_errors=True)

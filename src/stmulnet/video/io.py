@@ -7,6 +7,7 @@ Axes: T frames, H x W pixels as displayed (rotation applied), 3 = R G B.
 """
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -34,6 +35,7 @@ VIDEO_SUFFIXES = (
     *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
 )
 MAX_FRAME_PIXELS = 8192 * 8192  # per frame; a damaged header otherwise makes the decoder ask for gigabytes
+MAX_RESIZED_SIDE = 32767  # what OpenCV's remap can address; a JPEG could have twice as much
 MAX_READ_BYTES = 8 * 2**30  # of all frames that read_frames may return
 
 # A header's number of frames or duration is often off by a little; a file is taken as cut off beyond both of these.
@@ -159,9 +161,10 @@ def resize_short_side(image: Image, short_side: int) -> Image:
     height, width = resized_shape(image.shape[0], image.shape[1], short_side)
     if (height, width) == image.shape[:2]:
         return image
-    if height * width > MAX_FRAME_PIXELS:
+    if height * width > MAX_FRAME_PIXELS or max(height, width) > MAX_RESIZED_SIDE:
         raise ConfigError(
-            f"resizing to short_side {short_side} would need frames of {width}x{height}; give a smaller one"
+            f"frames of {image.shape[1]}x{image.shape[0]} would become {width}x{height} with short_side {short_side}; "
+            f"allowed are sides of {MAX_RESIZED_SIDE} and {MAX_FRAME_PIXELS} pixels in all: give a smaller short_side"
         )
     return cast(Image, cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR))
 
@@ -328,9 +331,9 @@ def _announced_seconds(container: Any, stream: Any) -> float | None:
     """Duration of the video track by its header."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
-    if "DURATION" in stream.metadata:  # Matroska: "00:00:01.300000000", the time of the end
-        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    # Matroska: "00:00:01.300000000", the time of the end. Any program may have written anything else there.
+    if match := re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", "")):
+        return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
     if container.duration and len(container.streams) == 1:
         return float(container.duration / av.time_base)
     return None

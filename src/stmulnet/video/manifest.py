@@ -102,8 +102,13 @@ def read_journal(path: Path) -> list[VideoEntry]:
     """Finished videos of a run that was killed; none where there is no journal."""
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [VideoEntry(**json.loads(line)) for line in lines[:-1]]  # the last one is empty, or cut off by the kill
+    entries = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            entries.append(VideoEntry(**json.loads(line)))
+        except (ValueError, TypeError):
+            break  # cut off by the kill; what was finished after a damaged line is done again
+    return entries
 
 
 def _flattened(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -83,6 +83,8 @@ class ImageRoot:
             raise DatasetError(f"{folder}: cannot list the images of video {video!r}: {error.strerror}") from error
         if not found:
             raise DatasetError(f"{folder}: no images of video {video!r}; extract it again")
+        if 0 in found:
+            raise DatasetError(f"{self._file(plane, video, 0)}: images count from 1; extract the video again")
         if len(found) != max(found):
             missing = min(set(range(1, max(found) + 1)) - set(found))
             path = self._file(plane, video, missing)
@@ -94,7 +96,8 @@ class ImageRoot:
         return [self._file(plane, video, number) for number in numbers]
 
     def _file(self, plane: str, video: str, number: int) -> Path:
-        if "/" in video or "\\" in video or video in ("", ".", ".."):  # lists come from elsewhere: stay below the root
+        # Names come from lists made elsewhere: stay below the root. pathlib knows the drives of Windows as well.
+        if video in ("", ".", "..") or "\\" in video or "\0" in video or Path(video).name != video:
             raise DatasetError(f"{video!r} is no name of a video; it must be the name of a folder, without a path")
         template = self.layout.templates[plane]
         group = self._group(video) if "{group}" in template else ""
