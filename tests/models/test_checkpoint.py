@@ -55,6 +55,10 @@ def test_round_trip_rebuilds_everything(model: Network, saved: Path) -> None:
     [
         ({"header": {"format": 99}}, "format 99, this version reads 1: update"),
         ({"header": {"config": {"num_classes": 3, "colour": 1}}}, "no field colour"),
+        ({"header": {"config": ["num_classes", 3]}}, "the header does not describe a network"),
+        ({"header": {"config": {"num_classes": "three"}}}, "the header does not describe a network"),
+        ({"header": {"class_names": "abc"}}, "a list of class_names"),
+        ({"header": {"metadata": [1]}}, "an object metadata"),
         ({"appearance.head.fc.bias": None}, r"no value for \['appearance.head.fc.bias'\] \(1 in all\)"),
         ({"extra": torch.zeros(1)}, r"unknown \['extra'\]"),
         ({"appearance.head.fc.bias": torch.zeros(4)}, r"fc.bias has shape \(4,\), needs \(3,\)"),

@@ -215,5 +215,7 @@ def test_wrong_inputs_are_refused(rng: np.random.Generator) -> None:
         model(rgb, flow[:, :4])
     with pytest.raises(ConfigError, match="needs 5 or more"):
         model(rgb[:, :4], flow[:, :4])
+    with pytest.raises(ConfigError, match=r"images too small: \(2, 1\) positions on the last map, head_pool 2"):
+        model(rgb[..., :32], flow[..., :32])
     with pytest.raises(ConfigError, match=r"\(N, T, 3, H, W\)"):
         model(flow, flow)

@@ -55,12 +55,12 @@ def load_model(path: str | Path) -> Network:
     header, tensors = _read(path)
     try:
         model = build_network(ModelConfig.from_dict(header["config"]), header["class_names"])
-    except (ConfigError, KeyError, TypeError) as error:
+    except (ConfigError, KeyError, TypeError, AttributeError) as error:  # any JSON can stand in a header
         raise CheckpointError(f"{path}: the header does not describe a network: {error}") from error
     _check_finite(path, tensors)
     _check_fit(path, {name: tensor.shape for name, tensor in model.state_dict().items()}, tensors)
     model.load_state_dict(tensors)
-    model.metadata = header.get("metadata", {})
+    model.metadata = header["metadata"]
     return model.eval()
 
 
@@ -77,6 +77,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         raise CheckpointError(
             f"{path}: format {header.get('format')!r}, this version reads {FORMAT_VERSION}: update stmulnet"
         )
+    names, metadata = header.get("class_names"), header.get("metadata")
+    if not isinstance(metadata, dict) or not (names is None or isinstance(names, list)):
+        raise CheckpointError(f"{path}: the header needs a list of class_names, or null, and an object metadata")
     return header, tensors
 
 

@@ -9,6 +9,7 @@ import string
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stmulnet.errors import ConfigError
 from stmulnet.models.config import STAGES, ModelConfig, StreamConfig, Units
 from stmulnet.models.temporal import TemporalConv, TemporalPool
 
@@ -21,7 +22,7 @@ BN_EPS = 1e-5
 def unit_names(units: Units, stage: int) -> list[str]:
     """Official names of a stage's units: a, b, c, ...; res3 and res4 of ResNet-101 and 152 have a, b1, b2, ..."""
     count = units[stage - 2]
-    if units[2] > 6 and stage in (3, 4):
+    if (units[2] > 6 and stage in (3, 4)) or count > len(string.ascii_lowercase):
         return ["a", *(f"b{index}" for index in range(1, count))]
     return list(string.ascii_lowercase[:count])
 
@@ -126,6 +127,11 @@ class Head(nn.Module):
         videos = x.shape[0] // frames
         if self.temporal_pool is not None:
             x = self.temporal_pool(x, frames)
+        if self.pool_size != "global" and min(x.shape[-2:]) < self.pool_size:
+            raise ConfigError(
+                f"images too small: {tuple(x.shape[-2:])} positions on the last map, head_pool {self.pool_size} "
+                "needs as many in height and width"
+            )
         x = F.adaptive_avg_pool2d(x, 1) if self.pool_size == "global" else F.avg_pool2d(x, self.pool_size, stride=1)
         x = self.fc(self.dropout(x))
         return x.reshape(videos, -1, *x.shape[1:]).transpose(1, 2)
