@@ -2,7 +2,6 @@
 
 # T frames, H x W pixels, K classes; frame numbers and times are 1-based, flow field i leads from frame i to i + 1
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from stmulnet.flow.quantize import to_uint8
 from stmulnet.models.checkpoint import load_model
 from stmulnet.models.multiplier import Network
 from stmulnet.video.io import iter_frames
+from stmulnet.video.pool import default_workers
 from stmulnet.video.store import through_jpeg
 
 Ranking = list[tuple[str, float]]
@@ -115,7 +115,7 @@ class VideoPredictor:
         self.class_names: list[str] = network.class_names
         self.num_frames = num_frames
         self.top = top
-        self.threads = threads or os.cpu_count() or 1
+        self.threads = threads or default_workers()
         self.flow_backend = flow_backend
         self.flow_record = flow_record(flow_backend) if "motion" in network.config.streams else None
         self.jpeg = jpeg

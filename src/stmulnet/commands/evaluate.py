@@ -1,6 +1,5 @@
 """`stmulnet evaluate`: the test protocol over the test list of a data set."""
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +36,7 @@ from stmulnet.flow.quantize import to_pixels
 from stmulnet.models.checkpoint import load_model
 from stmulnet.models.multiplier import Network
 from stmulnet.video.manifest import MANIFEST_NAME, Manifest
+from stmulnet.video.pool import default_workers
 from stmulnet.video.store import FLOW_FOLDER, FRAMES_FOLDER
 
 Images = NDArray[np.uint8]
@@ -146,7 +146,7 @@ def score_videos(
     if not len(videos):
         raise AnnotationError("the annotation's validation list is empty; make it anew from the official lists")
     if workers is None:
-        workers = min(MAX_WORKERS, (os.cpu_count() or 1) - 1)
+        workers = min(MAX_WORKERS, default_workers() - 1)
     # A sample is some 50 MB at the official size and waits in shared memory: one per worker is enough.
     ahead: dict[str, Any] = {"num_workers": workers, "prefetch_factor": 1} if workers else {}
     loader = DataLoader(_ErrorsAsItems(videos), batch_size=None, pin_memory=device.type == "cuda", **ahead)

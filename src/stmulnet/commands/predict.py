@@ -97,6 +97,8 @@ def _check_arguments(videos: list[Path], weights: Path, overlay: Path | None) ->
         raise ConfigError(f"--overlay writes one video, but {len(videos)} were given; give one video at a time")
     if overlay is not None and overlay.suffix.lower() != ".mp4":
         raise ConfigError(f"--overlay writes .mp4, got {overlay}; give the file that suffix")
+    if overlay is not None and overlay.resolve() == videos[0].resolve():
+        raise ConfigError(f"--overlay would replace the video itself, {overlay}; give another file")
     if not weights.is_file():
         raise CheckpointError(
             f"{weights}: no such weight file; train a network with `stmulnet train` (or `stmulnet demo`) and give the "
