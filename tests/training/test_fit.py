@@ -2,18 +2,19 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from stmulnet import cli, load_model
+from stmulnet import cli, create_model, load_model
 from stmulnet.commands.train import train
 from stmulnet.errors import ConfigError, MissingExtraError, StmulnetError
 from stmulnet.models.multiplier import joint_output
 from stmulnet.training.callbacks import EpochReport
-from stmulnet.training.module import stream_loss, total_loss
+from stmulnet.training.module import TwoStreamModule, stream_loss, total_loss, videos_in_update
 
 OPTIONS: dict[str, Any] = {
     "units": [2, 1, 1, 1],
@@ -55,6 +56,28 @@ def test_loss_equals_its_definition(rng: np.random.Generator) -> None:
     assert stream_loss(tensors[0], targets).item() == pytest.approx(want[0], rel=1e-12)
     assert total_loss(joint_output(*tensors), targets).item() == pytest.approx(sum(want), rel=1e-12)
     assert total_loss(joint_output(None, tensors[1]), targets).item() == pytest.approx(want[1], rel=1e-12)
+
+
+def test_last_update_of_a_pass_has_the_rest() -> None:
+    assert [videos_in_update(at, 128, 9537) for at in (0, 127, 128, 9471, 9472, 9536)] == [128, 128, 128, 128, 65, 65]
+    assert videos_in_update(5, 8, 6) == 6
+
+
+def test_every_video_of_an_update_weighs_the_same(rng: np.random.Generator) -> None:
+    """Seven clips in sub-batches of 2, 2, 2, 1 and updates of 4 and 3; Lightning divides by the two sub-batches."""
+    model = create_model("appearance_resnet50", 3, units=(1, 1, 1, 1), width_mult=1 / 32, input_size=32, head_pool=1)
+    settings: dict[str, Any] = {"learning_rates": [0.1], "passes_per_rate": 1, "weight_decay": 0.0, "momentum": 0.9}
+    module = TwoStreamModule(
+        model, batch_size=4, clips_per_pass=7, scorer=lambda *_: torch.empty(0), seed=0, **settings
+    )
+    module.eval()
+    module._trainer = SimpleNamespace(accumulate_grad_batches=2)  # type: ignore[assignment]
+    module.log = lambda *_, **__: None  # type: ignore[method-assign]
+    for index, (size, update) in enumerate([(2, 4), (2, 4), (2, 3), (1, 3)]):
+        rgb = torch.from_numpy(rng.integers(0, 256, (size, 1, 3, 32, 32), np.uint8))
+        batch = SimpleNamespace(rgb=rgb, flow=None, label=torch.arange(size))
+        summed = sum(total_loss(model(rgb[i : i + 1]), batch.label[i : i + 1]).item() for i in range(size))
+        assert module.training_step(batch, index).item() / 2 == pytest.approx(summed / update, rel=1e-5)
 
 
 def test_run_folder_holds_everything(tiny_project: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -118,6 +118,8 @@ def fit(
         model,
         learning_rates=config.learning_rates,
         passes_per_rate=config.passes_per_rate,
+        batch_size=config.batch_size,
+        clips_per_pass=len(training),
         weight_decay=config.weight_decay,
         momentum=config.momentum,
         scorer=_fused_scores,
@@ -127,7 +129,8 @@ def fit(
         training, validation, batch_size=config.sub_batch_size, workers=config.workers, seed=config.seed
     )
     _run(_trainer(config, run, device, len(training)), module, data, checkpoint)
-    model.metadata = {**(metadata or {}), "training": config.to_dict()}
+    # Weights are passed on: the name of the data set, not where it lies on this machine.
+    model.metadata = {**(metadata or {}), "training": {**config.to_dict(), "dataset": config.dataset.resolve().name}}
     save_model(model.cpu().eval(), run / WEIGHTS_FILE)
     return model
 

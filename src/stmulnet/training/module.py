@@ -34,6 +34,11 @@ def total_loss(output: TwoStreamOutput, labels: Tensor) -> Tensor:
     return torch.stack([stream_loss(logits, labels) for logits in maps]).sum()
 
 
+def videos_in_update(position: int, batch_size: int, clips: int) -> int:
+    """Videos of the update that the clip at a position (from 0) of a pass belongs to; the last update has the rest."""
+    return min(batch_size, clips - position // batch_size * batch_size)
+
+
 def network_inputs(model: Network, rgb: Tensor, flow: Tensor) -> list[Tensor]:
     """The tensors ``model`` takes, in its order."""
     given = {"appearance": rgb, "motion": flow}
@@ -47,6 +52,8 @@ class TwoStreamModule(LightningModule):
         model: The network; trained in place.
         learning_rates: One per ``passes_per_rate`` passes over the training list.
         passes_per_rate: Passes over the list at each rate (official: epochFactor).
+        batch_size: Videos per update; a whole number of sub-batches.
+        clips_per_pass: Length of the training list.
         weight_decay: Factor of the official multipliers.
         momentum: Of SGD.
         scorer: Scores (K,) of one validation video from its clip: the test protocol.
@@ -59,6 +66,8 @@ class TwoStreamModule(LightningModule):
         *,
         learning_rates: list[float],
         passes_per_rate: int,
+        batch_size: int,
+        clips_per_pass: int,
         weight_decay: float,
         momentum: float,
         scorer: Scorer,
@@ -68,6 +77,8 @@ class TwoStreamModule(LightningModule):
         self.model = model
         self.learning_rates = learning_rates
         self.passes_per_rate = passes_per_rate
+        self.batch_size = batch_size
+        self.clips_per_pass = clips_per_pass
         self.weight_decay = weight_decay
         self.momentum = momentum
         self.scorer = scorer
@@ -82,8 +93,8 @@ class TwoStreamModule(LightningModule):
         """Dropout depends on seed and epoch alone: a resumed run draws what an uninterrupted one draws."""
         torch.manual_seed(self.seed * SEED_STEP + self.current_epoch)
 
-    def training_step(self, batch: Any, _index: int) -> Tensor:
-        """Loss of one sub-batch (N clips)."""
+    def training_step(self, batch: Any, index: int) -> Tensor:
+        """Loss of one sub-batch (N clips), as Lightning needs it to accumulate."""
         output: TwoStreamOutput = self.model(*network_inputs(self.model, batch.rgb, batch.flow))
         loss = total_loss(output, batch.label)
         if not torch.isfinite(loss):
@@ -95,7 +106,12 @@ class TwoStreamModule(LightningModule):
         size = len(batch.label)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size)
         self.log("train_top1", correct, on_step=False, on_epoch=True, batch_size=size)
-        return loss
+        # The gradients of an update are divided by the number of its videos, which is smaller in the last one of a pass
+        # (cnn_train_dag.m:332, 530, 538); Lightning divides by the number of sub-batches of a full one.
+        sub_batches = self.trainer.accumulate_grad_batches
+        position = index * self.batch_size // sub_batches
+        share = size / videos_in_update(position, self.batch_size, self.clips_per_pass)
+        return loss * (share * sub_batches)
 
     def validation_step(self, batch: Any, _index: int) -> None:
         """Top-1 of one video by the test protocol (videos differ in size, so the batch is 1)."""
