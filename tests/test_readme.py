@@ -129,6 +129,13 @@ def test_named_files_of_the_package_exist() -> None:
         assert (PROJECT / "src" / "stmulnet" / name).exists() or (PROJECT / name).exists(), name
 
 
+def test_departures_are_marked_in_the_code() -> None:
+    listed = re.findall(r"\*\*(D\d+)\*\* (?!,)", (PROJECT / "docs" / "REPRODUCTION.md").read_text(encoding="utf-8"))
+    sources = (path.read_text(encoding="utf-8") for path in (PROJECT / "src").rglob("*.py"))
+    marked = [number for text in sources for number in re.findall(r"Deviation (D\d+)?", text)]
+    assert sorted(marked) == sorted(set(listed))
+
+
 def test_version_is_the_same_everywhere() -> None:
     from stmulnet import __version__
 

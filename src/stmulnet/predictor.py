@@ -75,8 +75,10 @@ class VideoPredictor:
     """Recognises the action in video files with one network.
 
     Frames are resized to the short side the network was trained with, flow is computed only where the sampled frames
-    need it, and the scores come from the official test protocol. By default frames and flow do not go through JPEG;
-    with ``jpeg=True`` the scores are those of ``extract`` and ``evaluate``.
+    need it, and the scores come from the official test protocol.
+
+    Deviation D11: by default frames and flow do not go through JPEG, which is quicker and loses nothing; with
+    ``jpeg=True`` the scores are those of ``extract`` and ``evaluate``.
 
     Args:
         model: A network with class names, or the path of its weights.

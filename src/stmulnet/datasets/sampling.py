@@ -96,7 +96,7 @@ def train_frames(
 class RandomStrideFrames:
     """Sampling for training: a stride drawn uniformly from ``strides`` (both ends included), then `train_frames`.
 
-    Deviation: the official loader draws one stride per call (4 videos) and lets a short video change it for the
+    Deviation D8: the official loader draws one stride per call (4 videos) and lets a short video change it for the
     rest of the call; here every video draws its own, so that a clip does not depend on its neighbours.
     """
 

@@ -52,7 +52,7 @@ def draw_crop(height: int, width: int, size: int, rng: np.random.Generator) -> C
     Each side is, independently, 0.75 to 1.25 times the input side, limited by the image; the position lies in the
     top-left or in the bottom-right region of the positions possible; half of the crops are mirrored.
 
-    Deviation: the official loader permutes its 1600 position-and-flip entries, so that the videos of one call never
+    Deviation D5: the official loader permutes its 1600 position-and-flip entries, so that the videos of one call never
     share an entry, and it ignores the position of a crop that comes out at exactly the input size (1 in 10 000).
 
     Args:
@@ -87,7 +87,10 @@ def clamp_sides(size: tuple[int, int], input_size: int) -> tuple[int, int]:
 
 
 def cut_to_common_size(rgb: Tensor | None, flow: Tensor | None) -> Pair:
-    """Cut both modalities, at the top left, to the smaller height and the smaller width of the two."""
+    """Cut both modalities, at the top left, to the smaller height and the smaller width of the two.
+
+    Deviation D7: the official loader cuts a whole sub-batch to its smallest images; here clips do not depend on others.
+    """
     if rgb is None or flow is None or rgb.shape[-2:] == flow.shape[-2:]:
         return rgb, flow
     height, width = (min(sides) for sides in zip(rgb.shape[-2:], flow.shape[-2:], strict=True))
@@ -97,7 +100,7 @@ def cut_to_common_size(rgb: Tensor | None, flow: Tensor | None) -> Pair:
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize by bicubic interpolation, antialiased where it shrinks (kernel with a = -0.5, as MATLAB's imresize).
 
-    Deviation: imresize of floats neither rounds nor limits its result and mirrors the image at its border; here
+    Deviation D6: imresize of floats neither rounds nor limits its result and mirrors the image at its border; here
     the result is uint8 again, rounded and limited to 0..255 after each of the two passes (along rows, then along
     columns), and the kernel is cut at the border.
 

@@ -6,6 +6,8 @@ are the same. Only the order of the arithmetic differs (one fused sweep per iter
 reciprocal). So results agree to rounding; large erratic motion amplifies that, as it does between two runs of
 OpenCV's own with tau changed by a millionth.
 
+Deviation D9: the official flow images were computed by OpenCV 2.4 on a GPU; these are not the same bit by bit.
+
 Axes: T frames, H x W pixels; h x w pixels of a pyramid level. The layouts of flow, dual, data and target are in
 tvl1_kernels.py.
 """

@@ -50,11 +50,13 @@ class Network(nn.Module):
         self.config = config
         self.class_names = class_names
         self.metadata: dict[str, Any] = {}  # preprocessing, flow record, training: travels with the weights
+        # Deviation D1: officially the loader subtracts the means. Here they travel with the weights they belong to.
         self.register_buffer("rgb_mean", torch.tensor(RGB_MEAN))
         self.register_buffer("flow_mean", torch.full((FLOW_CHANNELS,), float(FLOW_ZERO_LEVEL)))
 
     def finish(self) -> None:
         """Draw the random start and choose the memory format; called once all layers exist."""
+        # Deviation D2: officially both streams are trained beforehand, from ImageNet; only the classifier is random.
         for module in self.modules():
             if isinstance(module, nn.Conv2d) and not isinstance(module, TemporalConv):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -63,7 +65,7 @@ class Network(nn.Module):
         for head in (module for module in self.modules() if isinstance(module, Head)):
             nn.init.normal_(head.fc.weight, std=0.01)  # official: 0.01 * randn (cnn_ucf101_spatial.m)
         for unit in (module for module in self.modules() if isinstance(module, Unit)):
-            # A unit starts as its shortcut (Goyal et al. 2017). Official networks never start from random weights.
+            # A unit starts as its shortcut (Goyal et al. 2017).
             nn.init.zeros_(unit.branch2c.get_parameter("1.weight"))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's hints lack the keyword alone
 

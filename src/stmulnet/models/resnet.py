@@ -13,7 +13,7 @@ from stmulnet.errors import ConfigError
 from stmulnet.models.config import STAGES, ModelConfig, StreamConfig, Units
 from stmulnet.models.temporal import TemporalConv, TemporalPool
 
-# Share of the newest statistics in the running ones (setLrWd.m:30). Deviation: the official code averages standard
+# Share of the newest statistics in the running ones (setLrWd.m:30). Deviation D3: the official code averages standard
 # deviations over the sub-batches, once per update; this is PyTorch's rule: variances, after every sub-batch.
 BN_MOMENTUM = 0.05
 BN_EPS = 1e-5

@@ -53,7 +53,11 @@ class TwoStreamDataModule(LightningDataModule):
         self.seed = seed
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Called at the start of every epoch (reload_dataloaders_every_n_epochs=1), also of a resumed one."""
+        """Called at the start of every epoch (reload_dataloaders_every_n_epochs=1), also of a resumed one.
+
+        Deviation D4: the list is shuffled anew for every pass, from seed and pass; officially once per five passes,
+        from their number.
+        """
         epoch = self.trainer.current_epoch if self.trainer else 0
         self.training.set_epoch(epoch)
         return DataLoader(

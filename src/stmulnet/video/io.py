@@ -150,7 +150,7 @@ def read_frames(
 def resized_shape(height: int, width: int, short_side: int) -> tuple[int, int]:
     """Height and width with the shorter side at ``short_side`` and the longer one rounded, halves up.
 
-    320x240 becomes 341x256 (the official archives have 340x256: FFmpeg's rule of even sizes).
+    Deviation D10: 320x240 becomes 341x256, not 340x256 as in the official archives (FFmpeg's rule of even sizes).
     """
     short = min(height, width)
     return (2 * height * short_side + short) // (2 * short), (2 * width * short_side + short) // (2 * short)
