@@ -50,11 +50,75 @@ def test_unknown_command_names_the_known_ones(capsys: pytest.CaptureFixture[str]
 
 
 def test_bad_option_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["train", "--network", "x", "--epochs", "many"])
-    assert stop.value.code == 2
+    assert cli.main(["train", "--network", "x", "--epochs", "many"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("stmulnet train: error: ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["extract", "a", "b", "--frobnicate", "1"], "unrecognized arguments: --frobnicate 1"),
+        (["extract", "a"], "missing: OUT"),
+        (["train", "--network", "x", "--out", "y"], "missing: --dataset"),
+        (["extract", "a", "b", "--short-side"], "argument --short-side: expected one argument"),
+        (["extract", "a", "b", "--short-side", "1.5"], "--short-side must be a whole number, got 1.5"),
+        (["extract", "a", "b", "--workers", "many"], "--workers must be a whole number or null, got many"),
+        (
+            ["annotate", "a", "b", "--splits", "9"],
+            "--splits must be a list of whole numbers such as [1, 2] or null, got 9",
+        ),
+        (["train", "--strides", "5"], "--strides must be a list of 2 whole numbers, got 5"),
+        (["train", "--device", "tpu"], "--device must be one of auto, cpu, cuda, got tpu"),
+        (["train", "--network-options", "x"], "--network-options must be a table such as {name: value} or null, got x"),
+        (["extract", "--config", "nowhere.yaml"], "--config: File does not exist"),
+    ],
+)
+def test_messages_are_in_the_users_words(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"stmulnet {arguments[0]}: error: {message}")
+    assert error.endswith(f"(see stmulnet {arguments[0]} --help)\n")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"shortside: 3", "no option 'shortside'; there are videos, out, short_side"),
+        (b"short_side: abc", "--short-side must be a whole number, got abc"),
+        (b"short_side: [", "needs a YAML file"),
+        (b"plain text", "needs a YAML file with a line 'option: value' per option, got: plain text"),
+        (b"", "got: no text"),
+        (b"\xff\xfe\x00", "got: no text"),
+    ],
+)
+def test_bad_configuration_files(
+    content: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.yaml").write_bytes(content)
+    assert cli.main(["extract", "a", "b", "--config", str(tmp_path / "x.yaml")]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_trouble_of_the_system_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from stmulnet.commands import demo
+
+    def full(*, seed: int = 0) -> None:
+        raise OSError(28, "No space left on device", "/there/x")
+
+    monkeypatch.setattr(cli, "_drop_output", lambda: None)  # pytest keeps its stdout
+    monkeypatch.setattr(demo, "demo", full)
+    assert cli.main(["demo"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("stmulnet demo: error: /there/x: No space left on device; check that")
     assert error.count("\n") == 1
 
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, get_args, get_origin, get_type_hints
 
 from stmulnet.console import notice
-from stmulnet.errors import StmulnetError
+from stmulnet.errors import ConfigError, StmulnetError
+from stmulnet.values import in_words
 
 EXIT_DONE, EXIT_FAILURES, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -63,6 +64,7 @@ def _run(verb: str, arguments: list[str]) -> int:
         module = importlib.import_module(f"stmulnet.commands.{verb.replace('-', '_')}")
         function: Callable[..., Any] = getattr(module, verb.replace("-", "_"))
         result = function(**_parse(verb, function, getattr(module, "POSITIONAL", ()), arguments))
+        sys.stdout.flush()  # a full disk or a closed pipe shows here, not in the interpreter's last moments
     except StmulnetError as error:
         notice(f"stmulnet {verb}: error: {_one_line(error)}")
         return EXIT_BAD_INPUT
@@ -70,8 +72,12 @@ def _run(verb: str, arguments: list[str]) -> int:
         notice(f"stmulnet {verb}: interrupted")
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output (head, less) has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return EXIT_DONE
+    except OSError as error:  # a full disk, missing permissions: the system's word, and nothing to see in our code
+        _drop_output()
+        notice(f"stmulnet {verb}: error: {_system_problem(error)}; check that the place exists, is writable, has room")
+        return EXIT_BAD_INPUT
     return int(getattr(result, "exit_code", EXIT_DONE))
 
 
@@ -82,12 +88,42 @@ def _parse(verb: str, function: Callable[..., Any], positional: Sequence[str], a
     parser = _make_parser(verb, function, positional)
     try:
         namespace = parser.parse_args([_with_underscores(argument) for argument in arguments])
-    except ArgumentError as error:
-        notice(f"stmulnet {verb}: error: {_one_line(error)}")
-        sys.exit(EXIT_BAD_INPUT)
-    values: dict[str, Any] = parser.instantiate(namespace).as_dict()
+        values: dict[str, Any] = parser.instantiate(namespace).as_dict()
+    except (ArgumentError, UnicodeError) as error:
+        options = {name: hint for name, hint in get_type_hints(function).items() if name != "return"}
+        raise ConfigError(f"{_plain(_one_line(error), options, positional)} (see stmulnet {verb} --help)") from error
     values.pop("config", None)
     return values
+
+
+def _plain(problem: str, options: dict[str, Any], positional: Sequence[str]) -> str:
+    """Say what jsonargparse says without its terms."""
+
+    def shown(name: str) -> str:
+        return name.upper() if name in positional else "--" + name.replace("_", "-")
+
+    if match := re.match(r"Parser key \"(\w+)\"(?: element \d+)?: (.*)", problem):
+        name, detail = match.groups()
+        if name in options and "alue: " in detail:
+            return f"{shown(name)} must be {in_words(options[name])}, got {detail.rpartition('alue: ')[2]}"
+        return f"{shown(name)}: {detail}"
+    if match := re.match(r"Option '(.*)' is not accepted", problem):
+        return f"--config: no option {match[1]!r}; there are {', '.join(options)}"
+    if match := re.match(r"the following arguments are required: (.*)", problem):
+        return f"missing: {', '.join(shown(name) for name in match[1].split(', '))}"
+    if match := re.match(r"(?:Problems parsing config:|Unexpected config:?|('utf-8' codec)) ?(.*)", problem):
+        found = "no text" if match[1] or not match[2] else match[2]
+        return f"--config needs a YAML file with a line 'option: value' per option, got: {found}"
+    return re.sub(r"--\w+", lambda option: shown(option[0][2:]), problem)
+
+
+def _system_problem(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else _one_line(error)
+
+
+def _drop_output() -> None:
+    """What is still in the buffer of stdout cannot be written: keep the interpreter from trying again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _make_parser(verb: str, function: Callable[..., Any], positional: Sequence[str]) -> Any:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stmulnet.errors import ConfigError
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -30,3 +32,19 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON in one step; non-finite numbers are an error."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def check_output(path: Path, *, folder: bool = True) -> None:
+    """Say before the work, not after it, where an output folder or file cannot be written; makes nothing.
+
+    Raises:
+        ConfigError: Something else has its place, or the folder that exists already is not writable.
+    """
+    if folder != path.is_dir() and path.exists():
+        raise ConfigError(f"{path}: is a {'file' if folder else 'folder'}; give another name for the output")
+    place = path.absolute() if folder else path.absolute().parent
+    existing = next(parent for parent in (place, *place.parents) if parent.exists())
+    if not existing.is_dir():
+        raise ConfigError(f"{path}: cannot be written, {existing} is no folder; give another place for the output")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"{path}: no permission to write to {existing}; give another place for the output")

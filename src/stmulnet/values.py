@@ -1,0 +1,51 @@
+"""Values that people write (options, configuration files, headers) against type hints, in words."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+_WORDS: dict[Any, tuple[str, str]] = {  # one, several
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    str: ("a text", "texts"),
+    bool: ("true or false", "true or false each"),
+    Path: ("a path", "paths"),
+}
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value, as read from JSON or YAML with tuples for lists, is of the hinted type.
+
+    Of a literal only the type is compared, of a dataclass whether it could be a table of its fields: whoever takes
+    the value knows better what to say about its content.
+    """
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(fits(value, part) for part in inner)
+    if origin is Literal:
+        return type(value) in {type(allowed) for allowed in inner}
+    if origin is tuple:
+        return isinstance(value, tuple) and all(fits(item, inner[0]) for item in value)
+    if dataclasses.is_dataclass(hint):
+        return isinstance(value, (Mapping, hint))  # type: ignore[arg-type]
+    if isinstance(value, bool):  # which is an int to Python
+        return hint is bool
+    return isinstance(value, (int, float) if hint is float else hint)
+
+
+def in_words(hint: Any) -> str:
+    """What a type hint allows: ``"a whole number or null"``."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(in_words(part) for part in inner)
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, inner))
+    if origin is list:
+        return f"a list of {_WORDS[inner[0]][1]} such as [1, 2]"
+    if origin is tuple:
+        return f"a list of {'' if Ellipsis in inner else f'{len(inner)} '}{_WORDS[inner[0]][1]}"
+    if origin is dict or dataclasses.is_dataclass(hint):
+        return "a table such as {name: value}"
+    return "null" if hint in (None, NoneType) else _WORDS[hint][0]
