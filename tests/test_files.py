@@ -19,7 +19,7 @@ def test_places_that_cannot(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="file: is a file; give another name"):
         check_output(tmp_path / "file")
-    with pytest.raises(ConfigError, match="x: cannot be written, .*file is no folder"):
+    with pytest.raises(ConfigError, match=r"x: cannot be written, .*file is no folder"):
         check_output(tmp_path / "file" / "x")
     with pytest.raises(ConfigError, match="is a folder; give another name"):
         check_output(tmp_path, folder=False)

@@ -136,9 +136,9 @@ def test_missing_file_and_weights(tiny_project: TinyProject, tmp_path: Path) -> 
 
 
 def test_refused_arguments(tiny_project: TinyProject) -> None:
-    with pytest.raises(ConfigError, match="num_frames must be at least 5"):
+    with pytest.raises(ConfigError, match="frames must be 5 to 1000 for this network"):
         VideoPredictor(tiny_project.weights, num_frames=4)
-    with pytest.raises(ConfigError, match="top and threads must be at least 1"):
+    with pytest.raises(ConfigError, match="threads must be 1 or more, got 0"):
         VideoPredictor(tiny_project.weights, threads=0)
     with pytest.raises(ConfigError, match="backend"):
         VideoPredictor(tiny_project.weights, flow_backend="farneback")

@@ -21,5 +21,7 @@ def choose_device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:  # a torch without CUDA answers with AssertionError
         reason = str(error).splitlines()[0]
+        if reason.startswith("Expected one of"):  # followed by all devices that torch may ever know
+            reason = "no such kind of device"
         raise ConfigError(f"device {name!r} is not usable ({reason}); use auto, cpu, cuda or cuda:N") from error
     return device

@@ -107,11 +107,13 @@ class VideoPredictor:
     ) -> None:
         network = model if isinstance(model, Network) else load_model(model)
         if network.class_names is None:
-            raise ConfigError("the network has no class names to answer with; set model.class_names")
-        if num_frames < network.config.min_frames:
-            raise ConfigError(f"num_frames must be at least {network.config.min_frames} for this network: {num_frames}")
-        if top < 1 or (threads is not None and threads < 1):
-            raise ConfigError(f"top and threads must be at least 1, got top {top}, threads {threads}")
+            raise ConfigError(
+                "the network has no class names to answer with; train it with `stmulnet train` or set model.class_names"
+            )
+        network.config.check_frames(num_frames)
+        for name, number in (("top", top), ("threads", 1 if threads is None else threads)):
+            if number < 1:
+                raise ConfigError(f"{name} must be 1 or more, got {number}")
         self.device = choose_device(device)
         self.model = network.to(self.device).eval()
         self.class_names: list[str] = network.class_names

@@ -72,10 +72,12 @@ def test_other_class_names_are_refused(tiny_project: TinyProject, tmp_path: Path
 def test_missing_split_and_bad_numbers(tiny_project: TinyProject) -> None:
     with pytest.raises(AnnotationError, match=r"annot03\.json"):
         evaluate(dataset=tiny_project.dataset, weights=tiny_project.weights, split=3)
-    with pytest.raises(ConfigError, match="frames must be at least 5 for this network, got 4"):
+    with pytest.raises(ConfigError, match="frames must be 5 to 1000 for this network, got 4"):
         evaluate(dataset=tiny_project.dataset, weights=tiny_project.weights, frames=4)
-    with pytest.raises(ConfigError, match="must not be negative"):
+    with pytest.raises(ConfigError, match="workers must be 0 or more, got -1"):
         evaluate(dataset=tiny_project.dataset, weights=tiny_project.weights, workers=-1)
+    with pytest.raises(ConfigError, match="is a file; give another name for the output"):
+        evaluate(dataset=tiny_project.dataset, weights=tiny_project.weights, out=tiny_project.weights)
 
 
 def test_empty_list_is_refused(tiny_project: TinyProject, tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ def test_overlay_takes_one_video_and_mp4(tiny_project: TinyProject, videos: list
         predict(paths, weights=tiny_project.weights, overlay=Path("out.mp4"))
     with pytest.raises(ConfigError, match=r"writes \.mp4, got out\.avi"):
         predict(paths[:1], weights=tiny_project.weights, overlay=Path("out.avi"))
+    with pytest.raises(ConfigError, match="cannot be written"):
+        predict(paths[:1], weights=tiny_project.weights, overlay=paths[0] / "out.mp4")
     with pytest.raises(ConfigError, match=r"would replace the video itself, \S*clip\.mp4"):
         predict([Path("clip.mp4")], weights=tiny_project.weights, overlay=Path.cwd() / "clip.mp4")
 

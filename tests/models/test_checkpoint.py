@@ -58,7 +58,15 @@ def test_round_trip_rebuilds_everything(model: Network, saved: Path) -> None:
         ({"header": {"config": ["num_classes", 3]}}, "the header does not describe a network"),
         ({"header": {"config": {"num_classes": "three"}}}, "the header does not describe a network"),
         ({"header": {"class_names": "abc"}}, "a list of class_names"),
+        ({"header": {"class_names": [1, 2, 3]}}, "a list of class_names"),
         ({"header": {"metadata": [1]}}, "an object metadata"),
+        ({"header": {"metadata": {"preprocessing": "x"}}}, "an object metadata that fits"),
+        ({"header": {"metadata": {"preprocessing": {"frames": "x"}}}}, "an object metadata that fits"),
+        ({"header": {"metadata": {"preprocessing": {"frames": {"short_side": "x"}}}}}, "an object metadata that fits"),
+        (
+            {"header": {"metadata": {"preprocessing": {"frames": {"jpeg_quality": 101}}}}},
+            "an object metadata that fits",
+        ),
         ({"appearance.head.fc.bias": None}, r"no value for \['appearance.head.fc.bias'\] \(1 in all\)"),
         ({"extra": torch.zeros(1)}, r"unknown \['extra'\]"),
         ({"appearance.head.fc.bias": torch.zeros(4)}, r"fc.bias has shape \(4,\), needs \(3,\)"),
@@ -71,9 +79,19 @@ def test_files_that_do_not_fit_are_refused(saved: Path, change: dict[str, Any], 
         load_model(saved)
 
 
+def test_weights_are_as_readable_as_other_files(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    assert saved.stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_damaged_files_are_refused(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such weight file"):
         load_model(tmp_path / "none.safetensors")
+    with pytest.raises(CheckpointError, match="is a folder; train a network"):
+        load_model(tmp_path)
+    torch.save({"x": torch.zeros(1)}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=r"not a safetensors file.* \(files of pickles such as \.pth"):
+        load_model(tmp_path / "x.pth")
     saved.write_bytes(saved.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="damaged"):
         load_model(saved)

@@ -31,7 +31,7 @@ from stmulnet.evaluation.report import (
     result_row,
     write_report,
 )
-from stmulnet.files import atomic_path, write_json
+from stmulnet.files import atomic_path, check_output, write_json
 from stmulnet.flow.quantize import to_pixels
 from stmulnet.models.checkpoint import load_model
 from stmulnet.models.multiplier import Network
@@ -112,6 +112,8 @@ def evaluate(
     _check_arguments(network, frames, examples, workers)
     videos = open_test_list(dataset, annotation_path, network, frames)
     _check_classes(network, weights, videos.class_names, annotation_path)
+    if out is not None:
+        check_output(out)
     _compare_records(network, dataset)
     chosen = choose_device(device)
     table = score_videos(network, videos, device=chosen, workers=workers)
@@ -193,10 +195,10 @@ def example_pictures(videos: TwoStreamDataset, index: int) -> tuple[Images | Non
 
 
 def _check_arguments(network: Network, frames: int, examples: int, workers: int | None) -> None:
-    if frames < network.config.min_frames:
-        raise ConfigError(f"frames must be at least {network.config.min_frames} for this network, got {frames}")
-    if examples < 0 or (workers is not None and workers < 0):
-        raise ConfigError(f"examples and workers must not be negative, got {examples} and {workers}")
+    network.config.check_frames(frames)
+    for name, number in (("examples", examples), ("workers", workers or 0)):
+        if number < 0:
+            raise ConfigError(f"{name} must be 0 or more, got {number}")
 
 
 def _check_classes(network: Network, weights: Path, class_names: list[str], annotation: Path) -> None:

@@ -9,7 +9,8 @@ from rich.markup import escape
 
 from stmulnet.console import notice
 from stmulnet.constants import TEST_FRAMES
-from stmulnet.errors import CheckpointError, ConfigError, StmulnetError
+from stmulnet.errors import ConfigError, StmulnetError
+from stmulnet.files import check_output
 from stmulnet.overlay import write_overlay
 from stmulnet.predictor import Prediction, VideoPredictor
 
@@ -66,7 +67,7 @@ def predict(
     Returns:
         Predictions and errors by video.
     """
-    _check_arguments(videos, weights, overlay)
+    _check_arguments(videos, overlay)
     predictor = VideoPredictor(
         weights, device=device, num_frames=frames, top=top, threads=threads, flow_backend=flow_backend, jpeg=jpeg
     )
@@ -90,7 +91,7 @@ def predict(
     return summary
 
 
-def _check_arguments(videos: list[Path], weights: Path, overlay: Path | None) -> None:
+def _check_arguments(videos: list[Path], overlay: Path | None) -> None:
     if not videos:
         raise ConfigError("no video given; name one or more video files")
     if overlay is not None and len(videos) > 1:
@@ -99,11 +100,8 @@ def _check_arguments(videos: list[Path], weights: Path, overlay: Path | None) ->
         raise ConfigError(f"--overlay writes .mp4, got {overlay}; give the file that suffix")
     if overlay is not None and overlay.resolve() == videos[0].resolve():
         raise ConfigError(f"--overlay would replace the video itself, {overlay}; give another file")
-    if not weights.is_file():
-        raise CheckpointError(
-            f"{weights}: no such weight file; train a network with `stmulnet train` (or `stmulnet demo`) and give the "
-            "model.safetensors of its run folder"
-        )
+    if overlay is not None:
+        check_output(overlay, folder=False)
 
 
 def _json_entry(video: Path, summary: PredictSummary) -> dict[str, object]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from stmulnet.errors import CheckpointError, ConfigError
 from stmulnet.files import atomic_path
@@ -40,7 +40,8 @@ def save_model(model: Network, path: str | Path, *, metadata: dict[str, Any] | N
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     _check_finite(path, tensors)
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={HEADER_KEY: json.dumps(header)})
+        # Not save_file: it makes files that only their owner may read.
+        temporary.write_bytes(save(tensors, metadata={HEADER_KEY: json.dumps(header)}))
 
 
 def load_model(path: str | Path) -> Network:
@@ -51,14 +52,21 @@ def load_model(path: str | Path) -> Network:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such weight file; give a .safetensors file written by stmulnet train")
+        problem = "is a folder" if path.is_dir() else "no such weight file"
+        raise CheckpointError(
+            f"{path}: {problem}; train a network with `stmulnet train` (or `stmulnet demo`) and give the "
+            "model.safetensors of its run folder"
+        )
     header, tensors = _read(path)
     try:
-        model = build_network(ModelConfig.from_dict(header["config"]), header["class_names"])
+        config = ModelConfig.from_dict(header["config"])
+        with torch.device("meta"):  # a network that does not fit the file is never given memory
+            wanted = build_network(config, header["class_names"]).state_dict()
     except (ConfigError, KeyError, TypeError, AttributeError) as error:  # any JSON can stand in a header
         raise CheckpointError(f"{path}: the header does not describe a network: {error}") from error
     _check_finite(path, tensors)
-    _check_fit(path, {name: tensor.shape for name, tensor in model.state_dict().items()}, tensors)
+    _check_fit(path, {name: tensor.shape for name, tensor in wanted.items()}, tensors)
+    model = build_network(config, header["class_names"])
     model.load_state_dict(tensors)
     model.metadata = header["metadata"]
     return model.eval()
@@ -70,7 +78,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             header = json.loads((file.metadata() or {}).get(HEADER_KEY, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a safetensors file, or damaged: {error}") from error
+        raise CheckpointError(
+            f"{path}: not a safetensors file, or damaged ({error}); give the model.safetensors of a run folder "
+            "(files of pickles such as .pth and .ckpt are not read)"
+        ) from error
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: has no stmulnet header, so the network it belongs to is unknown")
     if header.get("format") != FORMAT_VERSION:
@@ -78,9 +89,21 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             f"{path}: format {header.get('format')!r}, this version reads {FORMAT_VERSION}: update stmulnet"
         )
     names, metadata = header.get("class_names"), header.get("metadata")
-    if not isinstance(metadata, dict) or not (names is None or isinstance(names, list)):
-        raise CheckpointError(f"{path}: the header needs a list of class_names, or null, and an object metadata")
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise CheckpointError(f"{path}: the header needs a list of class_names, or null; the file is damaged")
+    if not _is_metadata(metadata):
+        raise CheckpointError(f"{path}: the header needs an object metadata that fits; the file is damaged")
     return header, tensors
+
+
+def _is_metadata(metadata: Any) -> bool:
+    """Whether the parts that `evaluate` and `predict` read are what they take them for."""
+    record = metadata.get("preprocessing", {}) if isinstance(metadata, dict) else None
+    if not isinstance(record, dict) or not all(isinstance(part, dict) for part in record.values()):
+        return False
+    frames = record.get("frames", {})
+    sizes = frames.get("short_side", 1), frames.get("jpeg_quality", 1)
+    return all(type(size) is int and size >= 1 for size in sizes) and sizes[1] <= 100
 
 
 def _check_finite(path: Path, tensors: dict[str, torch.Tensor]) -> None:

@@ -3,12 +3,15 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from stmulnet.errors import ConfigError
+from stmulnet.values import fits, in_words
 
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # units of res2 ... res5
 STAGES = (2, 3, 4, 5)
+MAX_UNITS = 100  # per stage; a damaged header must not make us build until the memory is full
+MAX_CLIP_FRAMES = 1000  # official: 25; their flow stacks at 341x256 are 1.7 GB
 STRIDE = 32  # input pixels per position of the last map
 
 Units = tuple[int, int, int, int]
@@ -19,7 +22,7 @@ class StreamConfig:
     """One ResNet.
 
     Attributes:
-        units: Residual units of res2, res3, res4, res5; at least one each.
+        units: Residual units of res2, res3, res4, res5; 1 to 100 each.
         width_mult: Factor on every channel count; 1 is the official network.
         dropout: Rate on the pooled features before the classifier (official: 0.8, in the motion stream only).
         conv1_bias: The official ResNet-50 has one, 101 and 152 have none.
@@ -31,8 +34,10 @@ class StreamConfig:
     conv1_bias: bool = True
 
     def __post_init__(self) -> None:
-        if len(self.units) != len(STAGES) or min(self.units) < 1:
-            raise ConfigError(f"units must be four numbers of at least 1, for res2 to res5, got {list(self.units)}")
+        if len(self.units) != len(STAGES) or not all(1 <= count <= MAX_UNITS for count in self.units):
+            raise ConfigError(
+                f"units must be four numbers of 1 to {MAX_UNITS}, for res2 to res5, got {list(self.units)}"
+            )
         if not 1 / 64 <= self.width_mult <= 4:
             raise ConfigError(f"width_mult must lie between 1/64 and 4, got {self.width_mult}")
         if not 0 <= self.dropout < 1:
@@ -160,6 +165,15 @@ class ModelConfig:
         """Frames a clip must have."""
         return self.temporal_pool.window if self.temporal_pool else 1
 
+    def check_frames(self, count: int) -> None:
+        """Refuse a number of frames per clip that the network cannot take, or that no memory can hold.
+
+        Raises:
+            ConfigError: Says what is allowed.
+        """
+        if not self.min_frames <= count <= MAX_CLIP_FRAMES:
+            raise ConfigError(f"frames must be {self.min_frames} to {MAX_CLIP_FRAMES} for this network, got {count}")
+
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able description; `from_dict` is the inverse."""
         return dataclasses.asdict(self)
@@ -177,16 +191,17 @@ class ModelConfig:
 
 
 def _known(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    hints = get_type_hints(cls)
     names = {field.name for field in dataclasses.fields(cls)}
     unknown = sorted(set(values) - names)
     if unknown:
         raise ConfigError(f"{cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(sorted(names))}")
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    known = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    for name, value in known.items():
+        if not fits(value, hints[name]):
+            raise ConfigError(f"{name} must be {in_words(hints[name])}, got {values[name]!r}")
+    return known
 
 
 def _build(cls: type[Any], values: Any) -> Any:
-    if values is None or isinstance(values, cls):
-        return values
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{cls.__name__} needs a table of its fields or null, got {values!r}")
-    return cls(**_known(cls, values))
+    return cls(**_known(cls, values)) if isinstance(values, Mapping) else values

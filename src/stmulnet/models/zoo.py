@@ -1,7 +1,7 @@
 """Named networks: each a short function, the list of them a plain dict."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from stmulnet.errors import ConfigError
@@ -47,6 +47,10 @@ MODELS: dict[str, Callable[[int], ModelConfig]] = {
 }
 STREAM_FIELDS = tuple(field.name for field in dataclasses.fields(StreamConfig))
 
+OVERRIDES = tuple(  # what `create_model` takes beside its own arguments
+    sorted({*(field.name for field in dataclasses.fields(ModelConfig)), *STREAM_FIELDS} - {"num_classes"})
+)
+
 
 def list_models() -> list[str]:
     """Names `create_model` knows."""
@@ -57,6 +61,7 @@ def model_config(name: str, num_classes: int, **overrides: Any) -> ModelConfig:
     """The configuration `create_model` builds; the same arguments."""
     if name not in MODELS:
         raise ConfigError(f"no network {name!r}; one of: {', '.join(list_models())}")
+    check_overrides(overrides)
     values = MODELS[name](num_classes).to_dict()
     for field, value in overrides.items():
         if field in STREAM_FIELDS:  # units, width_mult, ... without a stream's name: both streams
@@ -66,6 +71,17 @@ def model_config(name: str, num_classes: int, **overrides: Any) -> ModelConfig:
         else:
             values[field] = value
     return ModelConfig.from_dict(values)
+
+
+def check_overrides(overrides: Mapping[Any, Any]) -> None:
+    """Refuse names that are no override of `create_model`.
+
+    Raises:
+        ConfigError: Says which, and which there are.
+    """
+    unknown = [repr(name) for name in overrides if name not in OVERRIDES]
+    if unknown:
+        raise ConfigError(f"a network has no option {', '.join(unknown)}; it has {', '.join(OVERRIDES)}")
 
 
 def create_model(
