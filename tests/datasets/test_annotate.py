@@ -9,7 +9,7 @@ import pytest
 from stmulnet.cli import main
 from stmulnet.commands.annotate import annotate
 from stmulnet.datasets.annotations import VideoRecord, load_annotation
-from stmulnet.errors import AnnotationError, DatasetError
+from stmulnet.errors import AnnotationError, ConfigError, DatasetError
 from stmulnet.video.store import write_flow, write_frames
 
 VIDEOS = {"v_A_g01_c01": 12, "v_A_g02_c01": 14, "v_B_g02_c01": 13, "v_B_g09_c01": 11}
@@ -70,6 +70,14 @@ def test_one_bad_split_leaves_nothing_written(lists: Path, dataset: Path) -> Non
     with pytest.raises(AnnotationError, match=r"1 video \(v_A_g77_c01\) with no frames on disk"):
         annotate(lists, dataset)
     assert not (dataset / "annotations").exists()
+
+
+def test_nothing_wanted_and_nowhere_to_write(lists: Path, dataset: Path) -> None:
+    with pytest.raises(AnnotationError, match="splits names none"):
+        annotate(lists, dataset, splits=[])
+    (dataset / "annotations").touch()
+    with pytest.raises(ConfigError, match="annotations: is a file"):
+        annotate(lists, dataset)
 
 
 def test_missing_flow_folder(lists: Path, tmp_path: Path) -> None:

@@ -151,7 +151,10 @@ def test_bad_annotation_files_are_refused(tmp_path: Path, change: dict[str, Any]
 
 def test_damaged_and_missing_annotation_files(tmp_path: Path) -> None:
     path = tmp_path / "annot01.json"
-    with pytest.raises(AnnotationError, match="cannot be read"):
+    (tmp_path / "annot02.json").touch()
+    with pytest.raises(
+        AnnotationError, match=r"no such annotation file \(there: annot02.json\); make it with `stmulnet annotate`"
+    ):
         load_annotation(path)
     path.write_text('{"labels": ')
     with pytest.raises(AnnotationError, match="not a JSON file"):

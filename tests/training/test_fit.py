@@ -153,6 +153,35 @@ def test_bad_runs_are_refused(tiny_project: Any, tmp_path: Path) -> None:
         run(tiny_project, tmp_path / "run", split=7)
     with pytest.raises(ConfigError, match="no network 'x'"):
         run(tiny_project, tmp_path / "run", network="x")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").touch()
+    with pytest.raises(ConfigError, match="photos holds other files"):
+        run(tiny_project, tmp_path / "photos")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learning_rates": []}, r"learning_rates must be positive numbers, at least one, got \[\]"),
+        ({"learning_rates": [0.1, 0.0]}, "learning_rates must be positive"),
+        ({"learning_rates": [float("nan")]}, "learning_rates must be positive"),
+        ({"batch_size": -4}, "batch_size must be at least 1, got -4"),
+        ({"sub_batch_size": 0}, "sub_batch_size must be at least 1, got 0"),
+        ({"workers": -1}, "workers must be 0 or more, got -1"),
+        ({"weight_decay": -1.0}, "weight_decay must be 0 or more"),
+        ({"momentum": 1.0}, r"momentum must lie in \[0, 1\), got 1"),
+        ({"seed": 2**32}, "seed must be at most 4294967295"),
+        ({"frames": 4}, "frames must be 5 to 1000 for this network, got 4"),
+        ({"validate_every": 1, "validation_frames": 0}, "frames must be 5 to 1000"),
+        ({"network_options": {"num_classes": 3}}, "a network has no option 'num_classes'; it has"),
+        ({"network_options": {1: 2}}, "a network has no option 1; it has"),
+        ({"device": "cuda:99"}, "device 'cuda:99' is not usable"),
+    ],
+)
+def test_bad_numbers_leave_nothing(changes: dict[str, Any], message: str, tiny_project: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run(tiny_project, tmp_path / "run", **changes)
     assert not (tmp_path / "run").exists()
 
 

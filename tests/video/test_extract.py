@@ -200,9 +200,9 @@ def test_bad_paths(videos: Path, tmp_path: Path) -> None:
         run(tmp_path / "none", tmp_path / "out")
     with pytest.raises(DatasetError, match="file: is not a folder"):
         run(file, tmp_path / "out")
-    with pytest.raises(DatasetError, match="file: is a file; give a folder"):
+    with pytest.raises(ConfigError, match="file: is a file; give another name"):
         run(videos, file)
-    with pytest.raises(DatasetError, match=r"file/out: cannot write"):
+    with pytest.raises(ConfigError, match=r"file/out: cannot be written"):
         run(videos, file / "out")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "x.txt").touch()
@@ -213,7 +213,8 @@ def test_bad_paths(videos: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"short_side": 8}, "short_side must be 16 pixels or more, got 8"),
+        ({"short_side": 8}, "short_side must be 16 to 4096 pixels, got 8"),
+        ({"short_side": 100_000}, "short_side must be 16 to 4096 pixels, got 100000"),
         ({"workers": 0}, "workers must be 1 or more"),
         ({"jpeg_quality": 101}, "jpeg_quality must be 1 to 100, got 101"),
         ({"backend": "farneback"}, "farneback.*tvl1, opencv"),
@@ -269,3 +270,19 @@ def test_real_clips(shared_dir: Path, tmp_path: Path) -> None:
     (name,) = open_tree(tmp_path / "out").videos()
     assert name == "Golf_Tips_-_Hit_The_Driver_300+_Yards!!!_golf_f_nm_np1_fr_med_0"
     assert (summary.frames, open_tree(tmp_path / "out").num_flows(name)) == (89, 88)
+
+
+def test_settings_bind_only_where_a_video_was_finished(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "bad.mp4").write_bytes(b"no video")
+    assert run(tmp_path / "videos", tmp_path / "out").exit_code == 1
+    assert run(tmp_path / "videos", tmp_path / "out", short_side=48).exit_code == 1
+
+
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    try:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.avi")).touch()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    with pytest.raises(DatasetError, match=r"the file name 'b\\udcff.avi' is not UTF-8"):
+        run(tmp_path, tmp_path / "out")

@@ -6,10 +6,11 @@ from pathlib import Path
 from stmulnet.console import progress
 from stmulnet.datasets.annotations import SplitLists, find_splits, read_split, some_videos, to_json
 from stmulnet.errors import AnnotationError
-from stmulnet.files import write_json
+from stmulnet.files import check_output, write_json
 from stmulnet.video.store import FLOW_FOLDER, FRAMES_FOLDER, FrameTree
 
 POSITIONAL = ("lists", "dataset")
+ANNOTATIONS_FOLDER = "annotations"
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,11 @@ def annotate(lists: Path, dataset: Path, *, splits: list[int] | None = None) -> 
         AnnotationError: A list is missing, malformed or contradicts itself, classInd.txt or the disk.
         DatasetError: The data set is missing, incomplete or in no known layout.
     """
+    check_output(dataset / ANNOTATIONS_FOLDER)
     found = find_splits(lists)
     wanted = found if splits is None else sorted(set(splits))
+    if not wanted:
+        raise AnnotationError("splits names none; leave it out for all that have lists")
     unknown = [split for split in wanted if split not in found]
     if unknown:
         raise AnnotationError(f"{lists}: no lists of split {unknown[0]}; there are lists of {found}")
@@ -55,7 +59,7 @@ def annotate(lists: Path, dataset: Path, *, splits: list[int] | None = None) -> 
     # A field leads from one frame to the next: the frames after the last field are of no use.
     usable = {video: min(frames, fields + 1) for video, (frames, fields) in counts.items()}
     annotations = {split: to_json(content, usable) for split, content in contents.items()}
-    files = {split: dataset / "annotations" / f"annot{split:02d}.json" for split in annotations}
+    files = {split: dataset / ANNOTATIONS_FOLDER / f"annot{split:02d}.json" for split in annotations}
     for split, annotation in annotations.items():
         write_json(files[split], annotation)
     unlisted = [video for video in on_disk if video not in listed]

@@ -72,7 +72,7 @@ def train(
     for name in ("out", "resume", "device"):
         del config_values[name]
     config_values["network_options"] = network_options or {}
-    config_values["learning_rates"] = learning_rates or OFFICIAL_RATES
+    config_values["learning_rates"] = OFFICIAL_RATES if learning_rates is None else learning_rates
     training = _training()
     run = Path(out)
     config = training.TrainConfig(**config_values)

@@ -67,7 +67,10 @@ class SplitLists:
 def find_splits(lists: Path) -> list[int]:
     """Numbers of the splits whose lists lie in a folder, ascending."""
     if not lists.is_dir():
-        raise AnnotationError(f"{lists}: no such folder; it must hold classInd.txt, trainlist01.txt and testlist01.txt")
+        problem = "is not a folder" if lists.exists() else "no such folder"
+        raise AnnotationError(
+            f"{lists}: {problem}; give the folder with classInd.txt, trainlist01.txt and testlist01.txt"
+        )
     names = (re.fullmatch(r"(?:train|test)list(\d\d)\.txt", path.name) for path in lists.iterdir())
     splits = sorted({int(match[1]) for match in names if match})
     if not splits:
@@ -140,6 +143,12 @@ def load_annotation(path: Path) -> Annotation:
     Raises:
         AnnotationError: The file is missing, is not JSON, or does not have the schema of this module.
     """
+    if not path.is_file():
+        present = ", ".join(sorted(file.name for file in path.parent.glob("annot*.json"))) or "none"
+        raise AnnotationError(
+            f"{path}: no such annotation file (there: {present}); make it with `stmulnet annotate`, or choose another "
+            "data set or split"
+        )
     try:
         content = json.loads(_read_text(path))
     except json.JSONDecodeError as error:

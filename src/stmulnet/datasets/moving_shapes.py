@@ -132,6 +132,8 @@ def make_moving_shapes(
         DatasetError: ``out`` holds a data set already.
     """
     _check_numbers(groups_train, groups_test, clips_per_group, size, num_frames)
+    if seed < 0:
+        raise ConfigError(f"seed must be 0 or more, got {seed}")
     videos, lists = out / "videos", out / "lists"
     for folder in (videos, lists):
         if folder.exists():

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,12 +20,13 @@ from stmulnet.datasets.annotations import Annotation, load_annotation
 from stmulnet.datasets.base import FrameSampling, TwoStreamDataset
 from stmulnet.datasets.sampling import RandomStrideFrames, UniformFrames
 from stmulnet.datasets.transforms import TestTransform, TrainTransform, Transform
+from stmulnet.device import choose_device
 from stmulnet.errors import ConfigError
 from stmulnet.evaluation.protocol import video_scores
-from stmulnet.files import write_json
+from stmulnet.files import check_output, write_json
 from stmulnet.models.checkpoint import save_model
 from stmulnet.models.multiplier import Network
-from stmulnet.models.zoo import create_model
+from stmulnet.models.zoo import check_overrides, create_model
 from stmulnet.training.callbacks import EpochReport, History
 from stmulnet.training.datamodule import TwoStreamDataModule
 from stmulnet.training.module import TwoStreamModule
@@ -42,6 +44,7 @@ WEIGHTS_FILE = "model.safetensors"
 CHECKPOINT_FILE = "last.ckpt"
 CONFIG_FILE = "config.json"
 HISTORY_FILE = "history.json"
+MAX_SEED = 2**32 - 1  # of NumPy's global generator, which Lightning seeds too
 
 
 @dataclass(frozen=True)
@@ -67,18 +70,25 @@ class TrainConfig:
     cache: bool
 
     def __post_init__(self) -> None:
-        if self.sub_batch_size < 1 or self.batch_size % self.sub_batch_size:
+        for name in ("passes_per_rate", "batch_size", "sub_batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("validate_every", "workers", "seed", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if self.seed > MAX_SEED:
+            raise ConfigError(f"seed must be at most {MAX_SEED}, got {self.seed}")
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(f"momentum must lie in [0, 1), got {self.momentum}")
+        if not self.learning_rates or not all(0 < rate < math.inf for rate in self.learning_rates):
+            raise ConfigError(f"learning_rates must be positive numbers, at least one, got {self.learning_rates}")
+        if self.batch_size % self.sub_batch_size:
             raise ConfigError(
                 f"batch_size {self.batch_size} must be a multiple of sub_batch_size {self.sub_batch_size}"
             )
         if self.cache and self.workers:
             raise ConfigError("cache keeps frames in the main process: use it with workers 0")
-        for name in ("passes_per_rate", "frames"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("validate_every", "workers", "seed"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        check_overrides(self.network_options)
 
     @property
     def epochs(self) -> int:
@@ -113,6 +123,7 @@ def fit(
     checkpoint = _check_run(config, run, resume)
     lightning.seed_everything(config.seed, verbose=False)
     training, validation, model = _build(config)
+    choose_device(device)  # Lightning says less clearly what is wrong with one
     write_json(run / CONFIG_FILE, config.to_dict())
     module = TwoStreamModule(
         model,
@@ -170,8 +181,7 @@ def _run(trainer: Trainer, module: TwoStreamModule, data: TwoStreamDataModule, c
 def _check_run(config: TrainConfig, run: Path, resume: bool) -> Path | None:
     """The checkpoint to resume from, None for a new run."""
     checkpoint, record = run / CHECKPOINT_FILE, run / CONFIG_FILE
-    if run.exists() and not run.is_dir():
-        raise ConfigError(f"{run} is a file; the run folder must be a new or empty folder")
+    check_output(run)
     if resume:
         if not checkpoint.is_file():
             raise ConfigError(f"{run} holds no {CHECKPOINT_FILE} to resume from; start without --resume")
@@ -179,6 +189,9 @@ def _check_run(config: TrainConfig, run: Path, resume: bool) -> Path | None:
         return checkpoint
     if checkpoint.exists() or (run / WEIGHTS_FILE).exists():
         raise ConfigError(f"{run} holds a training run already; go on with --resume or choose another folder")
+    # A run that was stopped in its first epoch has its configuration and nothing worth keeping.
+    if run.is_dir() and not record.is_file() and any(run.iterdir()):
+        raise ConfigError(f"{run} holds other files; the run folder must be a new or empty folder")
     return None
 
 
@@ -195,6 +208,8 @@ def _build(config: TrainConfig) -> tuple[TwoStreamDataset, TwoStreamDataset | No
     model = create_model(
         config.network, len(annotation.class_names), class_names=annotation.class_names, **config.network_options
     )
+    for count in (config.frames, *([config.validation_frames] if config.validate_every else [])):
+        model.config.check_frames(count)
     size = model.config.input_size
     frames = RandomStrideFrames(config.frames, config.strides)
     training = _dataset(config, model, annotation, "training", frames, TrainTransform(size))

@@ -21,6 +21,7 @@ import simplejpeg
 from stmulnet.console import notice, progress
 from stmulnet.constants import JPEG_QUALITY, MIN_FRAMES, STORED_SHORT_SIDE
 from stmulnet.errors import ConfigError, DatasetError, StmulnetError, VideoTooShortError
+from stmulnet.files import check_output
 from stmulnet.flow.estimate import estimate_flow, flow_record
 from stmulnet.flow.quantize import to_uint8
 from stmulnet.flow.tvl1_kernels import prepare_kernels
@@ -41,6 +42,7 @@ _JOURNAL_NAME = "finished.jsonl"
 _PARTS = (FRAMES_FOLDER, f"{FLOW_FOLDER}/u", f"{FLOW_FOLDER}/v")
 _CHUNK_PAIRS = 32  # pairs of frames in memory at a time: about 30 MB at 341x256, whatever the video's length
 _MIN_SHORT_SIDE = 16  # pixels; the flow's pyramid needs them
+_MAX_SHORT_SIDE = 4096
 _MIN_PAIR = 2  # frames
 
 
@@ -93,8 +95,10 @@ class _Encoding:
     jpeg_quality: int
 
     def check(self) -> None:
-        if self.short_side < _MIN_SHORT_SIDE:
-            raise ConfigError(f"short_side must be {_MIN_SHORT_SIDE} pixels or more, got {self.short_side}")
+        if not _MIN_SHORT_SIDE <= self.short_side <= _MAX_SHORT_SIDE:
+            raise ConfigError(
+                f"short_side must be {_MIN_SHORT_SIDE} to {_MAX_SHORT_SIDE} pixels, got {self.short_side}"
+            )
         if not 1 <= self.jpeg_quality <= 100:
             raise ConfigError(f"jpeg_quality must be 1 to 100, got {self.jpeg_quality}")
 
@@ -163,6 +167,7 @@ def extract_videos(
         raise ConfigError(f"workers must be 1 or more, or None for one per core; got {workers}")
     encoding = _Encoding(short_side, backend, jpeg_quality)
     encoding.check()
+    check_output(out)
     settings = encoding.settings()
     sources = find_sources(videos)
     try:
@@ -191,6 +196,8 @@ def find_sources(videos: Path) -> dict[str, Path]:
     for path in _files(videos):
         if path.suffix.lower() not in VIDEO_SUFFIXES:
             others += 1
+        elif any("\ud800" <= letter <= "\udfff" for letter in path.name):  # bytes that Python could not decode
+            raise DatasetError(f"{path.parent}: the file name {path.name!a} is not UTF-8; rename the file")
         elif path.stem in sources:
             raise DatasetError(
                 f"two videos have the name {path.stem!r}: {sources[path.stem]} and {path}; names become folders and "
@@ -227,8 +234,6 @@ def _refuse_folder(error: OSError) -> None:
 @contextlib.contextmanager
 def _locked(out: Path) -> Iterator[None]:
     """Make the folder and keep a second run out of it; the lock goes with the process, however that ends."""
-    if out.exists() and not out.is_dir():
-        raise DatasetError(f"{out}: is a file; give a folder for the data set")
     out.mkdir(parents=True, exist_ok=True)
     try:
         import fcntl
@@ -252,9 +257,11 @@ def _resumed(out: Path, settings: dict[str, Any]) -> Manifest:
     if not path.exists():
         return Manifest(settings)
     manifest = Manifest.load(path)
+    manifest.videos.update({entry.name: entry for entry in read_journal(out / PARTIAL_FOLDER / _JOURNAL_NAME)})
+    if not manifest.videos:  # nothing was finished with the settings it names
+        return Manifest(settings)
     for change in check_settings(manifest.settings, settings, path):
         notice(f"note: library version {change}; videos of both are in this folder")
-    manifest.videos.update({entry.name: entry for entry in read_journal(out / PARTIAL_FOLDER / _JOURNAL_NAME)})
     return manifest
 
 

@@ -333,7 +333,7 @@ def _write_images(folder: Path, images: Iterable[Images], first: int, encode: Ca
 
 def _recognise(root: Path, layouts: Sequence[Layout]) -> Layout:
     if not root.is_dir():
-        raise DatasetError(f"{root}: no such folder; give the folder of the extracted images")
+        raise DatasetError(f"{root}: no such folder; give the folder of the extracted images, or extract them first")
     for layout in layouts:
         template = next(iter(layout.templates.values()))
         if any((root / template.format(group=g, video=v, number=1)).is_file() for g, v in _videos(root, template)):
