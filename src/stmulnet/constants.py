@@ -16,6 +16,8 @@ RGB_MEAN = (123.15, 115.90, 103.06)  # ImageNet mean image, averaged over positi
 INPUT_SIZE = 224  # pixels, both sides
 STORED_SHORT_SIDE = 256  # pixels, frames and flow on disk
 
+CROP_SIDES = (0.75, 1.25)  # smallest and largest training crop relative to the input side ('f25noCtr')
+
 TRAIN_FRAMES = 5  # frames per training clip (STMulNet.m: nFrames)
 TRAIN_STRIDES = (5, 35)  # first and last admissible stride, both drawn (STMulNet.m: temporalStride 5:35)
 TEST_FRAMES = 25  # frames per test video (STMuNet_test.m: numValFrames)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stmulnet import cli, create_model, load_model
-from stmulnet.commands.train import train
+from stmulnet.commands.train import _warn_of_small_crops, train
 from stmulnet.errors import ConfigError, MissingExtraError, StmulnetError
 from stmulnet.models.multiplier import joint_output
 from stmulnet.training.callbacks import EpochReport
@@ -207,3 +207,13 @@ def test_missing_extra_names_the_install_line(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(MissingExtraError, match=r"pip install 'stmulnet\[train\]'"):
         train(tmp_path, "st_mulnet_resnet50", tmp_path / "run")
+
+
+def test_crops_that_see_little_of_the_frame_are_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:
+    for short_side, said in ((128, False), (256, True)):
+        _warn_of_small_crops({"preprocessing": {"frames": {"short_side": short_side}}}, 112)
+        text = "crops are 84 to 140 pixels, frames have a short side of 256"
+        printed = capsys.readouterr().err
+        assert (text in printed and "--short-side 128" in printed) is said
+    _warn_of_small_crops({}, 64)
+    assert capsys.readouterr().err == ""

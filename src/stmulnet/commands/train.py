@@ -6,9 +6,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+from stmulnet.console import notice
+from stmulnet.constants import CROP_SIDES, INPUT_SIZE, STORED_SHORT_SIDE
 from stmulnet.errors import MissingExtraError
 from stmulnet.video.manifest import MANIFEST_NAME, Manifest
 
+MAX_FRAME_TO_INPUT = 1.5  # officially 256 / 224 = 1.14
 OFFICIAL_RATES = [1e-3, 1e-3, 1e-4, 1e-5, 1e-6]  # STMulNet.m
 
 
@@ -76,7 +79,9 @@ def train(
     training = _training()
     run = Path(out)
     config = training.TrainConfig(**config_values)
-    training.fit(config, run, resume=resume, device=device, metadata=_preprocessing(dataset))
+    metadata = _preprocessing(dataset)
+    _warn_of_small_crops(metadata, config.network_options.get("input_size", INPUT_SIZE))
+    training.fit(config, run, resume=resume, device=device, metadata=metadata)
     weights = run / training.WEIGHTS_FILE
     print(f"weights: {weights}")
     return TrainSummary(weights)
@@ -86,6 +91,18 @@ def _preprocessing(dataset: Path) -> dict[str, Any]:
     """How frames and flow were made, for the header of the weights; empty for a data set without our manifest."""
     path = dataset / MANIFEST_NAME
     return {"preprocessing": Manifest.load(path).settings} if path.is_file() else {}
+
+
+def _warn_of_small_crops(metadata: dict[str, Any], input_size: int) -> None:
+    """Crops follow the input size, not the frames: small inputs on large frames never see the whole scene."""
+    short_side = metadata.get("preprocessing", {}).get("frames", {}).get("short_side", 0)
+    if short_side > MAX_FRAME_TO_INPUT * input_size:
+        low, high = (round(side * input_size) for side in CROP_SIDES)
+        fitting = round(STORED_SHORT_SIDE / INPUT_SIZE * input_size)
+        notice(
+            f"note: crops are {low} to {high} pixels, frames have a short side of {short_side}: the network sees small "
+            f"parts of the picture; for input_size {input_size} extract with --short-side {fitting}"
+        )
 
 
 def _training() -> ModuleType:

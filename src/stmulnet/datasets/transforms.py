@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stmulnet.constants import CROP_SIDES
 from stmulnet.errors import ConfigError
 from stmulnet.mirror import mirror_clip as mirror_clip
 
-CROP_SIDES = (0.75, 1.25)  # crop sides relative to the input side
 CORNER_REGION = 0.25  # corners of crops lie in the first or the last quarter of their range, never between
 CORNER_STEPS = 20  # positions per axis and region
 PLANES_PER_CALL = 4  # torch resizes uint8 images of four interleaved channels with vector code
