@@ -110,6 +110,8 @@ def _plain(problem: str, options: dict[str, Any], positional: Sequence[str]) -> 
         name, detail = match.groups()
         if name in options and "alue: " in detail:
             return f"{shown(name)} must be {in_words(options[name])}, got {detail.rpartition('alue: ')[2]}"
+        if "surrogates" in detail:
+            detail = "the name of the file is not UTF-8; rename it"
         return f"{shown(name)}: {detail}"
     if match := re.match(r"Option '(.*)' is not accepted", problem):
         return f"--config: no option {match[1]!r}; there are {', '.join(options)}"
@@ -122,7 +124,8 @@ def _plain(problem: str, options: dict[str, Any], positional: Sequence[str]) -> 
 
 
 def _system_problem(error: OSError) -> str:
-    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else _one_line(error)
+    problem = error.strerror or _one_line(error)
+    return f"{error.filename}: {problem}" if error.filename else problem
 
 
 def _drop_output() -> None:

@@ -6,17 +6,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 LOG_INTERVAL_SEC = 10.0
 
 Advance = Callable[[int], None]
-
-
-def stderr_console() -> Console:
-    """The console for progress and notices; results go to stdout."""
-    return Console(stderr=True)
 
 
 def notice(text: str) -> None:
@@ -45,6 +37,10 @@ def progress(total: int, description: str, unit: str) -> Iterator[Advance]:
 
 @contextlib.contextmanager
 def _bar(total: int, description: str, unit: str) -> Iterator[Advance]:
+    # Here, not above: the command line answers bad input, and Ctrl-C, before this would be imported.
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -53,7 +49,7 @@ def _bar(total: int, description: str, unit: str) -> Iterator[Advance]:
         TextColumn("ETA"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=stderr_console()) as bar:
+    with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(description, total=total, rate="")
         start, done = time.monotonic(), 0
 

@@ -30,8 +30,8 @@ def extract(
         The summary, which is printed as well.
 
     Raises:
-        DatasetError: No videos, two videos of one name, or the output cannot be written.
-        ConfigError: An option is out of range, or the output was made with other settings.
+        DatasetError: No videos, two videos of one name, or writing fails.
+        ConfigError: An option is out of range, or the output is no writable folder or was made with other settings.
     """
     summary = extract_videos(
         videos, out, short_side=short_side, backend=backend, workers=workers, jpeg_quality=jpeg_quality

@@ -159,8 +159,8 @@ def extract_videos(
         The summary; videos that cannot be decoded are in its failures.
 
     Raises:
-        DatasetError: No videos, two of one name, or the output cannot be written.
-        ConfigError: An argument is out of range, or the output was made with other settings.
+        DatasetError: No videos, two of one name, or writing fails.
+        ConfigError: An argument is out of range, or the output is no writable folder or was made with other settings.
         StmulnetError: A worker process died.
     """
     if workers is not None and workers < 1:
