@@ -119,20 +119,24 @@ def test_same_seed_same_weights(tiny_project: Any, tmp_path: Path) -> None:
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(
-    tiny_project: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_project: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = load_model(run(tiny_project, tmp_path / "whole").weights).state_dict()
     batch_end = EpochReport.on_train_batch_end
+    stop_in: list[int] = []
 
     def interrupt(self: EpochReport, trainer: Any, *args: Any) -> None:
         batch_end(self, trainer, *args)
-        if trainer.current_epoch == 1:
+        if trainer.current_epoch == stop_in[0]:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(EpochReport, "on_train_batch_end", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            run(tiny_project, tmp_path / "part")
+        for epoch, advice in enumerate(("the same command starts again", "the same command with --resume goes on")):
+            stop_in[:] = [epoch]
+            with pytest.raises(KeyboardInterrupt):
+                run(tiny_project, tmp_path / "part")
+            assert advice in capsys.readouterr().err
     assert not (tmp_path / "part" / "model.safetensors").exists()
     resumed = load_model(run(tiny_project, tmp_path / "part", resume=True).weights).state_dict()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)

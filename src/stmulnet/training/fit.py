@@ -151,6 +151,7 @@ def _trainer(config: TrainConfig, run: Path, device: str, clips_per_epoch: int) 
         run, filename="last", save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=True
     )
     return Trainer(
+        default_root_dir=run,
         accelerator=device,
         devices=1,
         max_epochs=config.epochs,
@@ -174,7 +175,10 @@ def _run(trainer: Trainer, module: TwoStreamModule, data: TwoStreamDataModule, c
         try:
             trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
         except SystemExit as stop:  # Lightning's answer to Ctrl-C
-            notice("the last finished epoch is saved; the same command with --resume goes on from there")
+            if (Path(trainer.default_root_dir) / CHECKPOINT_FILE).is_file():
+                notice("the last finished epoch is saved; the same command with --resume goes on from there")
+            else:
+                notice("no epoch is saved yet; the same command starts again")
             raise KeyboardInterrupt from stop
 
 
