@@ -1,11 +1,12 @@
-"""Output places are checked before the work."""
+"""Output places are checked before the work; locks keep a second process out."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from stmulnet.errors import ConfigError
-from stmulnet.files import check_output
+from stmulnet.files import check_output, locked
 
 
 def test_places_that_can_be_written(tmp_path: Path) -> None:
@@ -29,3 +30,15 @@ def test_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(ConfigError, match="no permission to write to"):
         check_output(tmp_path / "new")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX locks")
+def test_a_lock_is_held_by_one_until_its_end(tmp_path: Path) -> None:
+    busy = ConfigError("someone is there")
+    for place in (tmp_path, tmp_path / "file"):
+        if place != tmp_path:
+            place.touch()
+        with locked(place, busy), pytest.raises(ConfigError, match="someone is there"), locked(place, busy):
+            pytest.fail("two have the lock")
+        with locked(place, busy):
+            pass

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stmulnet.errors import ConfigError
+from stmulnet.errors import ConfigError, StmulnetError
 
 
 @contextlib.contextmanager
@@ -32,6 +32,29 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON in one step; non-finite numbers are an error."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def locked(place: Path, busy: StmulnetError) -> Iterator[None]:
+    """Keep other processes out of a folder or file that exists; the lock goes with the process, however that ends.
+
+    Raises:
+        StmulnetError: ``busy``, where another process holds the lock.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    descriptor = os.open(place, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise busy from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def check_output(path: Path, *, folder: bool = True) -> None:

@@ -4,7 +4,6 @@ A video is worked on in ``<out>/.partial/<video>-<process>``; its finished folde
 is it entered in the journal and in the manifest. Whatever a killed run leaves in between is done again.
 """
 
-import contextlib
 import os
 import shutil
 import time
@@ -21,7 +20,7 @@ import simplejpeg
 from stmulnet.console import notice, progress
 from stmulnet.constants import JPEG_QUALITY, MIN_FRAMES, STORED_SHORT_SIDE
 from stmulnet.errors import ConfigError, DatasetError, StmulnetError, VideoTooShortError
-from stmulnet.files import check_output
+from stmulnet.files import check_output, locked
 from stmulnet.flow.estimate import estimate_flow, flow_record
 from stmulnet.flow.quantize import to_uint8
 from stmulnet.flow.tvl1_kernels import prepare_kernels
@@ -170,8 +169,10 @@ def extract_videos(
     check_output(out)
     settings = encoding.settings()
     sources = find_sources(videos)
+    out.mkdir(parents=True, exist_ok=True)
+    busy = DatasetError(f"{out}: another extraction is writing to this folder; wait for its end")
     try:
-        with _locked(out):
+        with locked(out, busy):
             manifest = _resumed(out, settings)
             jobs = [
                 _Job(name, path, path.relative_to(videos).as_posix(), _size(path), out, encoding)
@@ -229,26 +230,6 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _refuse_folder(error: OSError) -> None:
     raise DatasetError(f"{error.filename}: cannot be searched for videos: {error.strerror}") from error
-
-
-@contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Make the folder and keep a second run out of it; the lock goes with the process, however that ends."""
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    descriptor = os.open(out, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DatasetError(f"{out}: another extraction is writing to this folder; wait for its end") from error
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _resumed(out: Path, settings: dict[str, Any]) -> Manifest:
