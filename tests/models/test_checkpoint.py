@@ -50,11 +50,19 @@ def test_round_trip_rebuilds_everything(model: Network, saved: Path) -> None:
         assert torch.equal(again.state_dict()[name], tensor), name
 
 
+def test_the_first_format_is_read(model: Network, saved: Path) -> None:
+    """Its networks divided by no standard deviation and had no buffer for one."""
+    rewrite(saved, header={"format": 1}, rgb_std=None, flow_std=None)
+    again = load_model(saved).state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in model.state_dict().items())
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"header": {"format": 99}}, "format 99, this version reads 1: update"),
+        ({"header": {"format": 99}}, "format 99, this version reads 1 to 2: update"),
         ({"header": {"config": {"num_classes": 3, "colour": 1}}}, "no field colour"),
+        ({"header": {"colour": 1}}, "unknown header fields colour"),
         ({"header": {"config": ["num_classes", 3]}}, "the header does not describe a network"),
         ({"header": {"config": {"num_classes": "three"}}}, "the header does not describe a network"),
         ({"header": {"class_names": "abc"}}, "a list of class_names"),

@@ -63,7 +63,7 @@ class NumpyNetwork:
 
     def head(self, x: Array, stream: str) -> Any:
         if self.config.temporal_pool:
-            x = sliding_window_view(x, self.config.temporal_pool.window, axis=0).max(-1)
+            x = sliding_window_view(x, self.config.min_frames, axis=0).max(-1)
         size = TINY["head_pool"]
         x = sliding_window_view(x, (size, size), axis=(2, 3)).mean((-2, -1))
         fc = self.p[f"{stream}.head.fc.weight"][..., 0, 0]
@@ -188,7 +188,7 @@ def test_every_listed_network_builds() -> None:
         ({"units": (2, 2, 2)}, "four numbers"),
         ({"units": (1, 2, 2, 2)}, "second unit"),
         ({"input_size": 96}, "head_pool"),
-        ({"colour": 3}, "a network has no option 'colour'; it has appearance, conv1_bias"),
+        ({"colour": 3}, "a network has no option 'colour'; it has appearance, block, conv1_bias"),
         ({"num_classes": 1}, "at least 2"),
         ({"temporal_conv": "centre"}, "temporal_conv must be"),
         ({"width_mult": 9.0}, "between 1/64 and 4"),

@@ -76,7 +76,7 @@ def expected(shared_dir: Path) -> Any:
 def network(shared_dir: Path) -> Network:
     params = OfficialParams(shared_dir / "fixtures" / "matconvnet" / FUSED_FILE)
     mean = params.net.meta[0, 0].normalization[0, 0].averageImage.ravel()
-    state = {"flow_mean": mean[:20], "rgb_mean": mean[20:]}
+    state = {"flow_mean": mean[:20], "rgb_mean": mean[20:], "flow_std": np.ones(20), "rgb_std": np.ones(3)}
     for stream in SUFFIX:
         state |= stream_state(params, stream)
     assert params.unread == set()

@@ -6,7 +6,13 @@ import torch
 
 from stmulnet.errors import ConfigError
 from stmulnet.models.config import TemporalPoolConfig
-from stmulnet.models.temporal import TAPS, TemporalConv, TemporalPool, fold_time, unfold_time
+from stmulnet.models.temporal import (
+    TAPS,
+    InsertedTemporalConv,
+    TemporalPool,
+    fold_time,
+    unfold_time,
+)
 
 
 def folded(rng: np.random.Generator, videos: int, frames: int, channels: int = 4) -> torch.Tensor:
@@ -24,12 +30,12 @@ def test_folding_is_a_view_and_its_own_inverse(rng: np.random.Generator) -> None
 
 
 def test_temporal_convolution_equals_a_loop_over_frames(rng: np.random.Generator) -> None:
-    layer = TemporalConv(4).double()
+    layer = InsertedTemporalConv(4).double()
     torch.nn.init.normal_(layer.weight)
     assert layer.bias is not None
     torch.nn.init.normal_(layer.bias)
     x = folded(rng, 2, 6)
-    got = layer.forward_folded(x, 6).detach().numpy().reshape(2, 6, 4, 3, 5)
+    got = layer(x, 6).detach().numpy().reshape(2, 6, 4, 3, 5)
     weight, frames = layer.weight.detach().numpy()[..., 0], x.numpy().reshape(2, 6, 4, 3, 5)
     for n in range(2):
         for t in range(6):
@@ -42,10 +48,10 @@ def test_temporal_convolution_equals_a_loop_over_frames(rng: np.random.Generator
 
 @pytest.mark.parametrize("init", TAPS)
 def test_start_mixes_frames_but_never_channels(init: str, rng: np.random.Generator) -> None:
-    layer = TemporalConv(4, init).double()  # type: ignore[arg-type] # the table's keys are the allowed values
+    layer = InsertedTemporalConv(4, init).double()
     layer.reset_identity()
     x = folded(rng, 1, 5)
-    got = layer.forward_folded(x, 5).detach().numpy()
+    got = layer(x, 5).detach().numpy()
     padded = np.concatenate([np.zeros_like(x[:1]), x.numpy(), np.zeros_like(x[:1])])
     want = sum(tap * padded[k : k + 5] for k, tap in enumerate(TAPS[init]))
     np.testing.assert_allclose(got, want, atol=1e-6)

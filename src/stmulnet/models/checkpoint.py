@@ -13,8 +13,9 @@ from stmulnet.files import atomic_path
 from stmulnet.models.config import ModelConfig
 from stmulnet.models.multiplier import Network, build_network
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 HEADER_KEY = "stmulnet"
+HEADER_FIELDS = {"format", "config", "class_names", "metadata"}
 
 
 def save_model(model: Network, path: str | Path, *, metadata: dict[str, Any] | None = None) -> None:
@@ -66,9 +67,20 @@ def load_model(path: str | Path) -> Network:
         raise CheckpointError(f"{path}: the header does not describe a network: {error}") from error
     _check_finite(path, tensors)
     _check_fit(path, {name: tensor.shape for name, tensor in wanted.items()}, tensors)
-    model = build_network(config, header["class_names"])
-    model.load_state_dict(tensors)
+    model = with_weights(config, tensors, header["class_names"])
     model.metadata = header["metadata"]
+    return model
+
+
+def with_weights(config: ModelConfig, tensors: dict[str, torch.Tensor], class_names: list[str] | None) -> Network:
+    """The network that ``config`` describes, in evaluation mode, with tensors that are known to fit.
+
+    No random start is drawn: for two ResNet-152 that alone takes seconds.
+    """
+    with torch.device("meta"):
+        model = build_network(config, class_names)
+    model.load_state_dict(tensors, assign=True)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's hints lack the keyword alone
     return model.eval()
 
 
@@ -84,16 +96,28 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         ) from error
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: has no stmulnet header, so the network it belongs to is unknown")
-    if header.get("format") != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path}: format {header.get('format')!r}, this version reads {FORMAT_VERSION}: update stmulnet"
-        )
+    _upgrade(path, header, tensors)
+    if unknown := sorted(header.keys() - HEADER_FIELDS):
+        raise CheckpointError(f"{path}: unknown header fields {', '.join(unknown)}; there are {sorted(HEADER_FIELDS)}")
     names, metadata = header.get("class_names"), header.get("metadata")
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise CheckpointError(f"{path}: the header needs a list of class_names, or null; the file is damaged")
     if not _is_metadata(metadata):
         raise CheckpointError(f"{path}: the header needs an object metadata that fits; the file is damaged")
     return header, tensors
+
+
+def _upgrade(path: Path, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    """Bring what older versions have written to the present format."""
+    if header.get("format") == 1:  # these networks divided by no standard deviation
+        header["format"] = FORMAT_VERSION
+        for name in ("rgb", "flow"):
+            if f"{name}_mean" in tensors:
+                tensors[f"{name}_std"] = torch.ones_like(tensors[f"{name}_mean"])
+    if header.get("format") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: format {header.get('format')!r}, this version reads 1 to {FORMAT_VERSION}: update stmulnet"
+        )
 
 
 def _is_metadata(metadata: Any) -> bool:

@@ -1,6 +1,7 @@
 """The description of a network: plain, immutable, JSON-able, complete enough to build it again."""
 
 import dataclasses
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_type_hints
@@ -8,7 +9,6 @@ from typing import Any, Literal, get_type_hints
 from stmulnet.errors import ConfigError
 from stmulnet.values import fits, in_words
 
-DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # units of res2 ... res5
 STAGES = (2, 3, 4, 5)
 MAX_UNITS = 100  # per stage; a damaged header must not make us build until the memory is full
 MAX_CLIP_FRAMES = 1000  # official: 25; their flow stacks at 341x256 are 1.7 GB
@@ -26,12 +26,27 @@ class StreamConfig:
         width_mult: Factor on every channel count; 1 is the official network.
         dropout: Rate on the pooled features before the classifier (official: 0.8, in the motion stream only).
         conv1_bias: The official ResNet-50 has one, 101 and 152 have none.
+        block: 1x1, 3x3, 1x1 ("bottleneck": ResNet-50 and deeper) or 3x3, 3x3 ("basic": ResNet-18 and 34, for which
+            there are no official files).
+        geometry: Where strides and padding are. "caffe", the official one: stride on a stage's first convolution and
+            on its shortcut, which always has a convolution; pool1 padded at bottom and right only. "torch", for weights
+            in torchvision's form: stride on the first 3x3 convolution, a convolution in shortcuts that change shape
+            only, pool1 padded on all sides.
+        numbered_stages: Stages whose units are called a, b1, b2, ... instead of a, b, c, ...; None: as official, res3
+            and res4 of ResNet-101 and 152.
+        temporal_stages: Stages whose second unit sees time, if the network has temporal convolutions; None: as
+            official, those whose second unit is called b (STMulNet.m:351 looks for "b_branch2b", which res3b1 and
+            res4b1 do not contain).
     """
 
-    units: Units = DEPTHS[50]
+    units: Units = (3, 4, 6, 3)
     width_mult: float = 1.0
     dropout: float = 0.0
     conv1_bias: bool = True
+    block: Literal["bottleneck", "basic"] = "bottleneck"
+    geometry: Literal["caffe", "torch"] = "caffe"
+    numbered_stages: tuple[int, ...] | None = None
+    temporal_stages: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.units) != len(STAGES) or not all(1 <= count <= MAX_UNITS for count in self.units):
@@ -42,6 +57,40 @@ class StreamConfig:
             raise ConfigError(f"width_mult must lie between 1/64 and 4, got {self.width_mult}")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must lie in [0, 1), got {self.dropout}")
+        if self.block not in ("bottleneck", "basic"):
+            raise ConfigError(f"block must be 'bottleneck' or 'basic', got {self.block!r}")
+        if self.geometry not in ("caffe", "torch"):
+            raise ConfigError(f"geometry must be 'caffe' or 'torch', got {self.geometry!r}")
+        for name in ("numbered_stages", "temporal_stages"):
+            if getattr(self, name) is not None:
+                _check_stages(name, getattr(self, name))
+
+    def unit_names(self, stage: int) -> list[str]:
+        """Official names of a stage's units: a, b, c, ... or a, b1, b2, ..."""
+        count = self.units[stage - 2]
+        numbered = self.numbered_stages
+        if numbered is None:
+            numbered = (3, 4) if self.units[2] > 6 and self.block == "bottleneck" else ()
+        if stage in numbered or count > len(string.ascii_lowercase):
+            return ["a", *(f"b{index}" for index in range(1, count))]
+        return list(string.ascii_lowercase[:count])
+
+    def sees_time(self, stage: int) -> bool:
+        """Whether the second unit of ``stage`` has a temporal convolution, in a network that has any."""
+        names = self.unit_names(stage)
+        if self.temporal_stages is None:
+            return "b" in names
+        return stage in self.temporal_stages and len(names) > 1
+
+    @property
+    def expansion(self) -> int:
+        """Channels of the state per channel inside a unit."""
+        return 4 if self.block == "bottleneck" else 1
+
+    @property
+    def depth(self) -> int:
+        """Layers with weights, as in the name ResNet-50: conv1, the convolutions of the units, the classifier."""
+        return sum(self.units) * (3 if self.block == "bottleneck" else 2) + 2
 
     @property
     def stem_channels(self) -> int:
@@ -54,40 +103,104 @@ class StreamConfig:
 
     def out_channels(self, stage: int) -> int:
         """Channels of the state after ``stage`` (2 to 5)."""
-        return 4 * self.mid_channels(stage)
+        return self.expansion * self.mid_channels(stage)
 
     def _scaled(self, channels: int) -> int:
         return max(1, round(channels * self.width_mult))
 
 
+def _resnet(depth: int, units: Units) -> StreamConfig:
+    return StreamConfig(units, conv1_bias=depth == 50, block="bottleneck" if depth >= 50 else "basic")
+
+
+DEPTHS = {  # the streams by the depth in their name
+    18: _resnet(18, (2, 2, 2, 2)),
+    34: _resnet(34, (3, 4, 6, 3)),
+    50: _resnet(50, (3, 4, 6, 3)),
+    101: _resnet(101, (3, 4, 23, 3)),
+    152: _resnet(152, (3, 8, 36, 3)),
+}
+
+
 @dataclass(frozen=True)
 class FusionConfig:
-    """The connection from the motion stream into the appearance stream (STMulNet.m: doMul, doSum, fusionLayer)."""
+    """The connection between the streams after the first unit of a stage.
+
+    The two directions are not mirror images (STMulNet.m:239-305): what enters the motion stream becomes its whole
+    state, what enters the appearance stream is read by the next residual branch only.
+
+    Attributes:
+        operation: Product (STMulNet.m: doMul) or sum (doSum, as in ST-ResNet).
+        stages: Stages that are connected (fusionLayer).
+        direction: fuseFrom and fuseInto; "both" is doBiDirectional.
+        scale: Whether the incoming features are first scaled and shifted per channel (doScale).
+        target: What motion reaches in the appearance stream: the "residual" branch of the next unit, as official, or
+            the whole "state", its shortcut too.
+    """
 
     operation: Literal["multiply", "add"] = "multiply"
     stages: tuple[int, ...] = STAGES
+    direction: Literal["motion_to_appearance", "appearance_to_motion", "both"] = "motion_to_appearance"
+    scale: bool = False
+    target: Literal["residual", "state"] = "residual"
 
     def __post_init__(self) -> None:
         if self.operation not in ("multiply", "add"):
             raise ConfigError(f"fusion operation must be 'multiply' or 'add', got {self.operation!r}")
-        if not self.stages or not set(self.stages) <= set(STAGES):
-            raise ConfigError(f"fusion stages must be some of {list(STAGES)}, got {list(self.stages)}")
+        if not self.stages:
+            raise ConfigError("fusion needs at least one stage; without a connection set fusion to None")
+        _check_stages("fusion stages", self.stages)
+        if self.direction not in ("motion_to_appearance", "appearance_to_motion", "both"):
+            raise ConfigError(
+                "fusion direction must be 'motion_to_appearance', 'appearance_to_motion' or 'both', "
+                f"got {self.direction!r}"
+            )
+        if self.target not in ("residual", "state"):
+            raise ConfigError(f"fusion target must be 'residual' or 'state', got {self.target!r}")
+        if self.target == "state" and self.direction != "motion_to_appearance":
+            raise ConfigError(
+                "fusion target 'state' is for direction 'motion_to_appearance' alone: the motion stream's whole state "
+                "is always gated, and with both directions each state would wait for the other"
+            )
+
+    @property
+    def into_appearance(self) -> bool:
+        """Whether motion features enter the appearance stream."""
+        return self.direction != "appearance_to_motion"
+
+    @property
+    def into_motion(self) -> bool:
+        """Whether appearance features enter the motion stream."""
+        return self.direction != "motion_to_appearance"
+
+
+def _check_stages(what: str, stages: tuple[int, ...]) -> None:
+    if not set(stages) <= set(STAGES) or len(set(stages)) < len(stages):
+        raise ConfigError(f"{what} must be some of {list(STAGES)}, each once, got {list(stages)}")
 
 
 @dataclass(frozen=True)
 class TemporalPoolConfig:
-    """Pooling over frames before the spatial average (STMulNet.m: addPool3D)."""
+    """Pooling over frames before the spatial average (STMulNet.m: addPool3D).
+
+    Attributes:
+        kind: Maximum or average.
+        window: Frames per window, or "all".
+        stride: Frames from window to window (ST-ResNet: 2).
+    """
 
     kind: Literal["max", "avg"] = "max"
-    window: int = 5
+    window: int | Literal["all"] = 5
     stride: int = 1
 
     def __post_init__(self) -> None:
         if self.kind not in ("max", "avg"):
             raise ConfigError(f"temporal pooling must be 'max' or 'avg', got {self.kind!r}")
-        if self.window < 1 or self.stride < 1:
+        window_fits = self.window == "all" or (isinstance(self.window, int) and self.window >= 1)
+        if not window_fits or self.stride < 1:
             raise ConfigError(
-                f"temporal pooling needs window and stride of at least 1, got {self.window}, {self.stride}"
+                "temporal pooling needs a window of at least 1 or 'all', and a stride of at least 1, "
+                f"got {self.window!r}, {self.stride}"
             )
 
 
@@ -99,8 +212,10 @@ class ModelConfig:
         num_classes: Size of the classifiers.
         appearance: The stream that sees RGB frames, or None.
         motion: The stream that sees stacks of flow fields, or None.
-        fusion: How motion enters the appearance stream; None leaves the streams apart (late fusion).
-        temporal_conv: Start of the temporal convolutions in the b units; None leaves them out.
+        fusion: How the streams are connected; None leaves them apart (late fusion).
+        temporal_conv: Temporal convolutions in the second units: one more layer before the last convolution, which
+            starts with the taps of "center" (the identity), "average" or "difference" (STMulNet.m: addConv3D 9, 8, 10);
+            or, with "pointwise", the 1x1 convolutions themselves reach over three frames (1, ST-ResNet); None: none.
         temporal_pool: Pooling over frames before the classifier; None scores every frame.
         input_size: Side of the training crops in pixels.
         head_pool: Side of the spatial average window (official: 7, stride 1), or "global".
@@ -110,7 +225,7 @@ class ModelConfig:
     appearance: StreamConfig | None = StreamConfig()
     motion: StreamConfig | None = StreamConfig(dropout=0.8)
     fusion: FusionConfig | None = FusionConfig()
-    temporal_conv: Literal["center", "average", "difference"] | None = "center"
+    temporal_conv: Literal["center", "average", "difference", "pointwise"] | None = "center"
     temporal_pool: TemporalPoolConfig | None = TemporalPoolConfig()
     input_size: int = 224
     head_pool: int | Literal["global"] = 7
@@ -120,10 +235,14 @@ class ModelConfig:
             raise ConfigError(f"num_classes must be at least 2, got {self.num_classes}")
         if self.appearance is None and self.motion is None:
             raise ConfigError("a network needs an appearance stream, a motion stream or both")
-        if self.temporal_conv not in (None, "center", "average", "difference"):
+        if self.temporal_conv not in (None, "center", "average", "difference", "pointwise"):
             raise ConfigError(
-                f"temporal_conv must be 'center', 'average', 'difference' or None, got {self.temporal_conv!r}"
+                "temporal_conv must be 'center', 'average', 'difference', 'pointwise' or None, "
+                f"got {self.temporal_conv!r}"
             )
+        for name in self.streams:
+            if self.temporal_conv == "pointwise" and getattr(self, name).block == "basic":
+                raise ConfigError(f"temporal_conv 'pointwise' needs 1x1 convolutions; basic units ({name}) have none")
         self._check_head()
         self._check_fusion()
 
@@ -147,7 +266,7 @@ class ModelConfig:
         if self.appearance is None or self.motion is None:
             raise ConfigError("fusion needs both streams; for a single stream set fusion to None")
         for stage in self.fusion.stages:
-            if self.appearance.units[stage - 2] < 2:
+            if self.fusion.into_appearance and self.appearance.units[stage - 2] < 2:
                 raise ConfigError(f"fusion at res{stage} needs a second unit there, got units {self.appearance.units}")
             channels = self.appearance.out_channels(stage), self.motion.out_channels(stage)
             if channels[0] != channels[1]:
@@ -163,7 +282,8 @@ class ModelConfig:
     @property
     def min_frames(self) -> int:
         """Frames a clip must have."""
-        return self.temporal_pool.window if self.temporal_pool else 1
+        window = self.temporal_pool.window if self.temporal_pool else 1
+        return 1 if window == "all" else window
 
     def check_frames(self, count: int) -> None:
         """Refuse a number of frames per clip that the network cannot take, or that no memory can hold.

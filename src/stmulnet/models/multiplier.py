@@ -1,20 +1,24 @@
 """The two-stream network of the paper (figure 3): motion gates appearance at every stage.
 
+The other connections that the authors' script knows (sums, from appearance to motion, both ways) differ in `stage`.
+
 Axes: N videos, T frames (folded: N*T), W windows, C channels, H x W pixels, h x w positions, K classes.
 """
 
-from typing import Any, NamedTuple
+import difflib
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from stmulnet.constants import FLOW_CHANNELS, FLOW_ZERO_LEVEL, RGB_MEAN
 from stmulnet.errors import ConfigError
 from stmulnet.models.config import STAGES, ModelConfig
 from stmulnet.models.fusion import Gate
+from stmulnet.models.layers import modules_by_name, official_layers
 from stmulnet.models.resnet import Head, Stream, Unit
-from stmulnet.models.temporal import TemporalConv
+from stmulnet.models.temporal import InsertedTemporalConv
 
 RGB_CHANNELS = 3
 
@@ -41,7 +45,9 @@ class Network(nn.Module):
     """What every network shares: configuration, class names, the means it subtracts, checked inputs."""
 
     rgb_mean: Tensor
+    rgb_std: Tensor
     flow_mean: Tensor
+    flow_std: Tensor
 
     def __init__(self, config: ModelConfig, class_names: list[str] | None = None) -> None:
         super().__init__()
@@ -51,14 +57,17 @@ class Network(nn.Module):
         self.class_names = class_names
         self.metadata: dict[str, Any] = {}  # preprocessing, flow record, training: travels with the weights
         # Deviation D1: officially the loader subtracts the means. Here they travel with the weights they belong to.
+        # The official nets divide by nothing; weights in torchvision's form need a standard deviation.
         self.register_buffer("rgb_mean", torch.tensor(RGB_MEAN))
+        self.register_buffer("rgb_std", torch.ones(RGB_CHANNELS))
         self.register_buffer("flow_mean", torch.full((FLOW_CHANNELS,), float(FLOW_ZERO_LEVEL)))
+        self.register_buffer("flow_std", torch.ones(FLOW_CHANNELS))
 
     def finish(self) -> None:
         """Draw the random start and choose the memory format; called once all layers exist."""
         # Deviation D2: officially both streams are trained beforehand, from ImageNet; only the classifier is random.
         for module in self.modules():
-            if isinstance(module, nn.Conv2d) and not isinstance(module, TemporalConv):
+            if isinstance(module, nn.Conv2d) and not isinstance(module, InsertedTemporalConv):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
@@ -66,18 +75,51 @@ class Network(nn.Module):
             nn.init.normal_(head.fc.weight, std=0.01)  # official: 0.01 * randn (cnn_ucf101_spatial.m)
         for unit in (module for module in self.modules() if isinstance(module, Unit)):
             # A unit starts as its shortcut (Goyal et al. 2017).
-            nn.init.zeros_(unit.branch2c.get_parameter("1.weight"))
+            nn.init.zeros_(unit.last_bn.weight)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's hints lack the keyword alone
 
-    def fold(self, clips: Tensor, mean: Tensor, what: str) -> Tensor:
-        """(N, T, C, H, W) uint8 or float 0..255 to (N*T, C, H, W) with the mean subtracted, channels_last."""
+    def fold(self, clips: Tensor, what: Literal["rgb", "flow"]) -> Tensor:
+        """(N, T, C, H, W) uint8 or float 0..255 to (N*T, C, H, W), normalised, channels_last."""
+        mean, std = (self.rgb_mean, self.rgb_std) if what == "rgb" else (self.flow_mean, self.flow_std)
         channels = mean.numel()
         if clips.ndim != 5 or clips.shape[2] != channels:
             raise ConfigError(f"{what} must have the shape (N, T, {channels}, H, W), got {tuple(clips.shape)}")
         if clips.shape[1] < self.config.min_frames:
             raise ConfigError(f"{what} has {clips.shape[1]} frames, the network needs {self.config.min_frames} or more")
         folded = clips.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        return folded.to(mean.dtype) - mean[:, None, None]
+        return (folded.to(mean.dtype) - mean[:, None, None]) / std[:, None, None]
+
+    def layer_names(self) -> list[str]:
+        """Official names of the layers, in the order of the authors' files; what `activations` knows."""
+        return [layer.name for layer in official_layers(self, self.config)]
+
+    def record(self, names: Sequence[str], *clips: Tensor) -> dict[str, Tensor]:
+        """Score clips and keep the outputs of layers by official name; see `activations`."""
+        videos = clips[0].shape[0]
+        paths = self._module_paths(names)
+        found: dict[str, Tensor] = {}
+
+        def keep(name: str, output: Tensor) -> None:  # a copy: the next layer may work in place
+            found[name] = output.clone().reshape(videos, -1, *output.shape[1:])
+
+        hooks = [
+            self.get_submodule(path).register_forward_hook(lambda _, __, output, name=name: keep(name, output))
+            for name, path in paths.items()
+        ]
+        try:
+            self(*clips)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return {name: found[name] for name in names}
+
+    def _module_paths(self, names: Sequence[str]) -> dict[str, str]:
+        known = modules_by_name(official_layers(self, self.config))
+        for name in names:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=3) or list(known)[:3]
+                raise ConfigError(f"this network has no layer {name!r}; near: {', '.join(near)} (model.layer_names())")
+        return {name: known[name] for name in names}
 
 
 class MultiplierNetwork(Network):
@@ -89,7 +131,9 @@ class MultiplierNetwork(Network):
             raise ConfigError("a two-stream network needs both streams")
         self.appearance = Stream(RGB_CHANNELS, config.appearance, config)
         self.motion = Stream(FLOW_CHANNELS, config.motion, config)
-        self.gate = Gate(config.fusion) if config.fusion else None
+        self.into_appearance = make_gates(config, config.fusion is not None and config.fusion.into_appearance)
+        self.into_motion = make_gates(config, config.fusion is not None and config.fusion.into_motion)
+        self.gate_whole_state = config.fusion is not None and config.fusion.target == "state"
         self.finish()
 
     def forward(self, rgb: Tensor, flow: Tensor) -> TwoStreamOutput:
@@ -105,28 +149,59 @@ class MultiplierNetwork(Network):
         if rgb.ndim != flow.ndim or rgb.shape[:2] != flow.shape[:2] or rgb.shape[3:] != flow.shape[3:]:
             raise ConfigError(f"rgb {tuple(rgb.shape)} and flow {tuple(flow.shape)} must agree in all but channels")
         frames = rgb.shape[1]
-        appearance = self.appearance.stem(self.fold(rgb, self.rgb_mean, "rgb"))
-        motion = self.motion.stem(self.fold(flow, self.flow_mean, "flow"))
+        appearance = self.appearance.stem(self.fold(rgb, "rgb"))
+        motion = self.motion.stem(self.fold(flow, "flow"))
         for stage in STAGES:
             appearance, motion = self.stage(stage, appearance, motion, frames)
         return joint_output(self.appearance.head(appearance, frames), self.motion.head(motion, frames))
 
-    def stage(self, stage: int, appearance: Tensor, motion: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-        """One stage of both streams: the motion state after unit a gates the residual branch of appearance unit b."""
-        gate = self.gate if self.config.fusion and stage in self.config.fusion.stages else None
-        first, *rest = self.motion.units(stage)
-        motion = gating_state = F.relu(first(motion, frames))
-        for unit in rest:
-            motion = F.relu(unit(motion, frames))
+    def activations(self, rgb: Tensor, flow: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        """Outputs of layers by official name, e.g. ``res2a_relu_spatial_sum``; `layer_names` lists them.
 
-        first, *rest = self.appearance.units(stage)
-        total = first(appearance, frames)
-        gated = gate(total, gating_state) if gate is not None else None
-        appearance = F.relu(total)
-        for unit in rest:
-            appearance = F.relu(unit(appearance, frames, residual_input=gated))
+        Args:
+            rgb: As for `forward`.
+            flow: As for `forward`.
+            names: Layers, or variables of the official files.
+
+        Returns:
+            (N, T', C, h, w) per name; T' counts windows behind the temporal pooling.
+        """
+        return self.record(names, rgb, flow)
+
+    def stage(self, stage: int, appearance: Tensor, motion: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+        """One stage of both streams, connected after unit a (STMulNet.m:239-305).
+
+        Into appearance, the product is read by the residual branch of unit b alone; into motion, it is the new state.
+        """
+        key = f"res{stage}"
+        appearance_a, *appearance_rest = self.appearance.units(stage)
+        motion_a, *motion_rest = self.motion.units(stage)
+        appearance_sum, motion_sum = appearance_a(appearance, frames), motion_a(motion, frames)
+
+        appearance = appearance_a.relu(appearance_sum)
+        if key in self.into_motion:
+            motion_sum = self.into_motion[key](motion_sum, appearance)
+        motion = motion_a.relu(motion_sum)
+        gated = None
+        if key in self.into_appearance:
+            gated = self.into_appearance[key](appearance_sum, motion)
+            if self.gate_whole_state:
+                appearance, gated = appearance_a.relu(gated), None
+
+        for unit in motion_rest:
+            motion = unit.relu(unit(motion, frames))
+        for unit in appearance_rest:
+            appearance = unit.relu(unit(appearance, frames, residual_input=gated))
             gated = None  # only the unit right after the first one is gated
         return appearance, motion
+
+
+def make_gates(config: ModelConfig, wanted: bool) -> nn.ModuleDict:
+    """The connections into one stream by stage."""
+    if not wanted or config.fusion is None or config.appearance is None:
+        return nn.ModuleDict()
+    channels = config.appearance.out_channels  # of both streams: ModelConfig sees to it
+    return nn.ModuleDict({f"res{stage}": Gate(config.fusion, channels(stage)) for stage in config.fusion.stages})
 
 
 class SingleStreamNetwork(Network):
@@ -146,10 +221,14 @@ class SingleStreamNetwork(Network):
         """Score clips (N, T, 3, H, W) of RGB or (N, T, 20, H, W) of flow, uint8 or float, 0..255."""
         frames = clips.shape[1] if clips.ndim == 5 else 0
         if self.config.appearance is not None:
-            x = self.appearance.features(self.fold(clips, self.rgb_mean, "rgb"), frames)
+            x = self.appearance.features(self.fold(clips, "rgb"), frames)
             return joint_output(self.appearance.head(x, frames), None)
-        x = self.motion.features(self.fold(clips, self.flow_mean, "flow"), frames)
+        x = self.motion.features(self.fold(clips, "flow"), frames)
         return joint_output(None, self.motion.head(x, frames))
+
+    def activations(self, clips: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        """Outputs of layers by official name, e.g. ``res2a``: (N, T', C, h, w) per name."""
+        return self.record(names, clips)
 
 
 def joint_output(appearance_map: Tensor | None, motion_map: Tensor | None) -> TwoStreamOutput:

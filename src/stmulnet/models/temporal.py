@@ -5,8 +5,6 @@ channels_last memory: its bytes lie as N, T, H, W, C, so that (N, C, T, H*W) in 
 convolution along time is an ordinary 2-D one, without a copy.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -34,13 +32,25 @@ def fold_time(x: Tensor, height: int, width: int) -> Tensor:
 
 
 class TemporalConv(nn.Conv2d):
-    """A 3-tap convolution over frames with bias and zero frames at both ends (STMulNet.m: addConv3D).
+    """A 3-tap convolution over frames with zero frames at both ends. Weight (out, in, time, 1)."""
 
-    Weight (C, C, 3, 1): out, in, time, 1. Nothing follows it: no BatchNorm, no ReLU (appendBnorm3D = 0).
+    def __init__(self, in_channels: int, out_channels: int, *, bias: bool) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=(3, 1), padding=(1, 0), bias=bias)
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:  # type: ignore[override] # time is folded into the batch
+        """(N*T, C, H, W) to the same with ``out_channels``."""
+        height, width = x.shape[-2:]
+        return fold_time(super().forward(unfold_time(x, frames)), height, width)
+
+
+class InsertedTemporalConv(TemporalConv):
+    """A layer of its own, with bias (STMulNet.m: addConv3D = 8, 9, 10).
+
+    Nothing follows it: no BatchNorm, no ReLU (appendBnorm3D = 0).
     """
 
-    def __init__(self, channels: int, init: Literal["center", "average", "difference"] = "center") -> None:
-        super().__init__(channels, channels, kernel_size=(3, 1), padding=(1, 0))
+    def __init__(self, channels: int, init: str = "center") -> None:
+        super().__init__(channels, channels, bias=True)
         self.init = init
         self.reset_identity()
 
@@ -52,10 +62,17 @@ class TemporalConv(nn.Conv2d):
         assert self.bias is not None
         self.bias.zero_()
 
-    def forward_folded(self, x: Tensor, frames: int) -> Tensor:
-        """(N*T, C, H, W) to the same shape."""
-        height, width = x.shape[-2:]
-        return fold_time(super().forward(unfold_time(x, frames)), height, width)
+
+class PointwiseTemporalConv(TemporalConv):
+    """In place of a 1x1 convolution without bias, each tap a third of it (STResNet_stage1.m: addConv3D = 1)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, bias=False)
+
+    @torch.no_grad()
+    def spread(self, pointwise: Tensor) -> None:
+        """Take over a 1x1 convolution, weight (out, in, 1, 1)."""
+        self.weight.copy_((pointwise / 3).expand_as(self.weight))
 
 
 class TemporalPool(nn.Module):
@@ -67,8 +84,8 @@ class TemporalPool(nn.Module):
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """(N*T, C, H, W) to (N*W, C, H, W)."""
-        kernel, stride = (self.config.window, 1), (self.config.stride, 1)
-        if frames < self.config.window:
-            raise ConfigError(f"temporal pooling over {self.config.window} frames needs at least as many, got {frames}")
+        window = frames if self.config.window == "all" else self.config.window
+        if frames < window:
+            raise ConfigError(f"temporal pooling over {window} frames needs at least as many, got {frames}")
         pool = F.max_pool2d if self.config.kind == "max" else F.avg_pool2d
-        return fold_time(pool(unfold_time(x, frames), kernel, stride), *x.shape[-2:])
+        return fold_time(pool(unfold_time(x, frames), (window, 1), (self.config.stride, 1)), *x.shape[-2:])

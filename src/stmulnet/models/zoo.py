@@ -5,47 +5,57 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from stmulnet.errors import ConfigError
-from stmulnet.models.config import DEPTHS, ModelConfig, StreamConfig
+from stmulnet.models.config import DEPTHS, FusionConfig, ModelConfig, StreamConfig, TemporalPoolConfig
 from stmulnet.models.multiplier import Network, build_network
 
 MOTION_DROPOUT = 0.8  # STMulNet.m:557; reaches the motion stream only
+NO_TIME: dict[str, Any] = {"temporal_conv": None, "temporal_pool": None}
 
 
-def _stream(depth: int, dropout: float = 0.0) -> StreamConfig:
-    return StreamConfig(units=DEPTHS[depth], dropout=dropout, conv1_bias=depth == 50)
+def st_mulnet(appearance: int, motion: int) -> Callable[[int], ModelConfig]:
+    """The network of the paper, streams by depth."""
+    return lambda num_classes: ModelConfig(
+        num_classes, DEPTHS[appearance], dataclasses.replace(DEPTHS[motion], dropout=MOTION_DROPOUT)
+    )
 
 
-def _st_mulnet(appearance_depth: int, motion_depth: int) -> Callable[[int], ModelConfig]:
-    def config(num_classes: int) -> ModelConfig:
-        motion = _stream(motion_depth, MOTION_DROPOUT)
-        return ModelConfig(num_classes, appearance=_stream(appearance_depth), motion=motion)
-
-    return config
+def two_stream(depth: int) -> Callable[[int], ModelConfig]:
+    """Two streams without connection: late fusion of what they score frame by frame."""
+    return lambda num_classes: dataclasses.replace(st_mulnet(depth, depth)(num_classes), fusion=None, **NO_TIME)
 
 
-def _two_stream_resnet50(num_classes: int) -> ModelConfig:
-    motion = _stream(50, MOTION_DROPOUT)
-    plain: dict[str, Any] = {"fusion": None, "temporal_conv": None, "temporal_pool": None}
-    return ModelConfig(num_classes, appearance=_stream(50), motion=motion, **plain)
+def appearance(depth: int) -> Callable[[int], ModelConfig]:
+    """The appearance stream alone, frame by frame."""
+    return lambda num_classes: dataclasses.replace(two_stream(depth)(num_classes), motion=None)
 
 
-def _appearance_resnet50(num_classes: int) -> ModelConfig:
-    return dataclasses.replace(_two_stream_resnet50(num_classes), motion=None)
+def motion(depth: int) -> Callable[[int], ModelConfig]:
+    """The motion stream alone, stack by stack."""
+    return lambda num_classes: dataclasses.replace(two_stream(depth)(num_classes), appearance=None)
 
 
-def _motion_resnet50(num_classes: int) -> ModelConfig:
-    return dataclasses.replace(_two_stream_resnet50(num_classes), appearance=None)
+def st_resnet(depth: int) -> Callable[[int], ModelConfig]:
+    """Spatiotemporal residual network (Feichtenhofer, Pinz, Wildes, NIPS 2016): STResNet_stage1.m and stage2.m."""
+    return lambda num_classes: ModelConfig(
+        num_classes,
+        DEPTHS[depth],
+        DEPTHS[depth],
+        fusion=FusionConfig(operation="add"),
+        temporal_conv="pointwise",
+        temporal_pool=TemporalPoolConfig(stride=2),
+    )
 
 
 MODELS: dict[str, Callable[[int], ModelConfig]] = {
-    "st_mulnet_resnet50": _st_mulnet(50, 50),
-    "st_mulnet_resnet152": _st_mulnet(152, 152),
-    "st_mulnet_resnet50_resnet152": _st_mulnet(50, 152),
-    "two_stream_resnet50": _two_stream_resnet50,  # no connection: late fusion
-    "appearance_resnet50": _appearance_resnet50,
-    "motion_resnet50": _motion_resnet50,
+    **{f"st_mulnet_resnet{depth}": st_mulnet(depth, depth) for depth in DEPTHS},
+    "st_mulnet_resnet50_resnet152": st_mulnet(50, 152),
+    "st_resnet50": st_resnet(50),
+    **{f"two_stream_resnet{depth}": two_stream(depth) for depth in DEPTHS},
+    **{f"appearance_resnet{depth}": appearance(depth) for depth in DEPTHS},
+    **{f"motion_resnet{depth}": motion(depth) for depth in DEPTHS},
 }
-STREAM_FIELDS = tuple(field.name for field in dataclasses.fields(StreamConfig))
+STREAMS = ("appearance", "motion")
+STREAM_FIELDS = ("depth", *(field.name for field in dataclasses.fields(StreamConfig)))
 
 OVERRIDES = tuple(  # what `create_model` takes beside its own arguments
     sorted({*(field.name for field in dataclasses.fields(ModelConfig)), *STREAM_FIELDS} - {"num_classes"})
@@ -63,14 +73,28 @@ def model_config(name: str, num_classes: int, **overrides: Any) -> ModelConfig:
         raise ConfigError(f"no network {name!r}; one of: {', '.join(list_models())}")
     check_overrides(overrides)
     values = MODELS[name](num_classes).to_dict()
-    for field, value in overrides.items():
-        if field in STREAM_FIELDS:  # units, width_mult, ... without a stream's name: both streams
-            for stream in ("appearance", "motion"):
-                if values[stream] is not None:
-                    values[stream][field] = tuple(value) if isinstance(value, list) else value
-        else:
-            values[field] = value
-    return ModelConfig.from_dict(values)
+    shared = {field: value for field, value in overrides.items() if field in STREAM_FIELDS}
+    for stream in STREAMS:
+        if values[stream] is not None:
+            values[stream] = _override_stream(_override_stream(values[stream], shared), overrides.get(stream, {}))
+        elif overrides.get(stream) is not None:
+            values[stream] = overrides[stream]
+    others = {field: value for field, value in overrides.items() if field not in (*shared, *STREAMS)}
+    return ModelConfig.from_dict({**values, **others})
+
+
+def _override_stream(values: dict[str, Any], changes: Any) -> Any:
+    """A stream's fields changed; anything but a table (None, a `StreamConfig`) takes their place."""
+    if not isinstance(changes, Mapping):
+        return changes
+    changes = dict(changes)
+    depth = changes.pop("depth", None)
+    if depth is not None:
+        if depth not in DEPTHS:
+            raise ConfigError(f"depth must be one of {', '.join(map(str, DEPTHS))}, got {depth!r}")
+        official = DEPTHS[depth]
+        values = {**values, "units": official.units, "block": official.block, "conv1_bias": official.conv1_bias}
+    return {**values, **changes}
 
 
 def check_overrides(overrides: Mapping[Any, Any]) -> None:
@@ -93,7 +117,8 @@ def create_model(
         name: One of `list_models`.
         num_classes: Size of the classifiers.
         class_names: Names of the classes in label order, saved with the weights.
-        **overrides: Fields of `ModelConfig`; fields of `StreamConfig` (units, width_mult, dropout) set both streams.
+        **overrides: Fields of `ModelConfig`; fields of `StreamConfig` (units, width_mult, dropout, ...) and ``depth``
+            set both streams, tables ``appearance`` and ``motion`` with such fields set one.
 
     Raises:
         ConfigError: An unknown name or field, or values that contradict each other.

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from stmulnet.errors import ConfigError
+from stmulnet.models.fusion import Scale
 from stmulnet.models.multiplier import Network
 from stmulnet.models.temporal import TemporalConv
 
@@ -17,7 +18,7 @@ def parameter_groups(model: Network, weight_decay: float = WEIGHT_DECAY) -> list
     """Parameters by their official multipliers of learning rate and weight decay (setLrWd.m).
 
     Filters of convolutions and classifiers 1 and 1; their biases 2 and 0; BatchNorm gamma 2 and 0, beta 1 and 0;
-    temporal convolutions, added after setLrWd.m ran, 1 and 1 for filter *and* bias.
+    temporal convolutions and scales, added after setLrWd.m ran, 1 and 1 for filter *and* bias.
 
     Returns:
         Groups for a torch optimiser; ``lr`` holds the multiplier, which a schedule scales.
@@ -33,7 +34,7 @@ def parameter_groups(model: Network, weight_decay: float = WEIGHT_DECAY) -> list
 
 
 def _multipliers(module: nn.Module, name: str) -> tuple[float, float]:
-    if isinstance(module, TemporalConv):
+    if isinstance(module, (TemporalConv, Scale)):
         return 1.0, 1.0
     if isinstance(module, nn.BatchNorm2d):
         return (2.0, 0.0) if name == "weight" else (1.0, 0.0)
