@@ -33,6 +33,10 @@ class ConfigError(StmulnetError):
     """An argument or a configuration value is out of range or contradicts another one."""
 
 
+class DownloadError(StmulnetError):
+    """A file cannot be had from its address."""
+
+
 class MissingExtraError(StmulnetError):
     """An optional dependency is not installed."""
 

@@ -35,11 +35,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def locked(place: Path, busy: StmulnetError) -> Iterator[None]:
+def locked(place: Path, busy: StmulnetError | None) -> Iterator[None]:
     """Keep other processes out of a folder or file that exists; the lock goes with the process, however that ends.
 
-    Raises:
-        StmulnetError: ``busy``, where another process holds the lock.
+    Args:
+        place: What to lock.
+        busy: What to raise where another process has the lock; None waits until it is free.
     """
     try:
         import fcntl
@@ -49,8 +50,9 @@ def locked(place: Path, busy: StmulnetError) -> Iterator[None]:
     descriptor = os.open(place, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
         except BlockingIOError as error:
+            assert busy is not None
             raise busy from error
         yield
     finally:
