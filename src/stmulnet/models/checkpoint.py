@@ -11,7 +11,8 @@ from safetensors.torch import save
 from stmulnet.errors import CheckpointError, ConfigError
 from stmulnet.files import atomic_path
 from stmulnet.models.config import ModelConfig
-from stmulnet.models.multiplier import Network, build_network
+from stmulnet.models.matconvnet import import_mat
+from stmulnet.models.multiplier import Network, build_network, with_weights
 
 FORMAT_VERSION = 2
 HEADER_KEY = "stmulnet"
@@ -45,8 +46,12 @@ def save_model(model: Network, path: str | Path, *, metadata: dict[str, Any] | N
         temporary.write_bytes(save(tensors, metadata={HEADER_KEY: json.dumps(header)}))
 
 
-def load_model(path: str | Path) -> Network:
+def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Network:
     """Rebuild a network from its file, in evaluation mode, on the CPU.
+
+    Args:
+        path: A ``.safetensors`` file of this package, or a MatConvNet file (``.mat``) of the authors.
+        dtype: Of the weights.
 
     Raises:
         CheckpointError: No such file, damaged, of a newer format, or tensors that do not fit the header's network.
@@ -58,6 +63,8 @@ def load_model(path: str | Path) -> Network:
             f"{path}: {problem}; train a network with `stmulnet train` (or `stmulnet demo`) and give the "
             "model.safetensors of its run folder"
         )
+    if path.suffix.lower() == ".mat":
+        return import_mat(path, dtype=dtype)
     header, tensors = _read(path)
     try:
         config = ModelConfig.from_dict(header["config"])
@@ -67,21 +74,10 @@ def load_model(path: str | Path) -> Network:
         raise CheckpointError(f"{path}: the header does not describe a network: {error}") from error
     _check_finite(path, tensors)
     _check_fit(path, {name: tensor.shape for name, tensor in wanted.items()}, tensors)
+    tensors = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     model = with_weights(config, tensors, header["class_names"])
     model.metadata = header["metadata"]
     return model
-
-
-def with_weights(config: ModelConfig, tensors: dict[str, torch.Tensor], class_names: list[str] | None) -> Network:
-    """The network that ``config`` describes, in evaluation mode, with tensors that are known to fit.
-
-    No random start is drawn: for two ResNet-152 that alone takes seconds.
-    """
-    with torch.device("meta"):
-        model = build_network(config, class_names)
-    model.load_state_dict(tensors, assign=True)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's hints lack the keyword alone
-    return model.eval()
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

@@ -1,0 +1,155 @@
+"""A MatConvNet file to a network.
+
+Axes: filters are (y, x, in, out) in the files and (out, in, y, x) here; over time (1, t, in, out) and (out, in, t, 1).
+The moments of a BatchNorm are (C, 2): mean and sigma = sqrt(variance + eps); running statistics here hold variances.
+"""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stmulnet.class_names import CLASS_NAMES
+from stmulnet.constants import FLOW_CHANNELS, FLOW_ZERO_LEVEL, RGB_MEAN
+from stmulnet.errors import CheckpointError
+from stmulnet.models.config import ModelConfig
+from stmulnet.models.layers import Layer, official_layers
+from stmulnet.models.matconvnet.file import MatLayer, MatNet, read_mat
+from stmulnet.models.matconvnet.forms import CONVOLUTIONS, from_official, to_official
+from stmulnet.models.matconvnet.graph import Graph
+from stmulnet.models.matconvnet.infer import infer_config
+from stmulnet.models.matconvnet.match import match_layers
+from stmulnet.models.multiplier import RGB_CHANNELS, Network, build_network, with_weights
+from stmulnet.models.provenance import check_names, read_provenance
+from stmulnet.models.resnet import BN_EPS
+
+Array = NDArray[Any]
+
+
+def import_mat(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Network:
+    """Build the network of a MatConvNet file: a base stream, an ST-MulNet or an ST-ResNet.
+
+    The network follows from the file's layers, wiring and parameter shapes; every layer and every parameter is
+    accounted for. Data set and split come from the file's name, for the record only.
+
+    Args:
+        path: A ``.mat`` file (version 5) as `DagNN.saveobj` writes it, with or without the variable ``net`` around it.
+        dtype: Of the weights; the files hold singles.
+
+    Returns:
+        The network, in evaluation mode; its scores are those of MatConvNet.
+
+    Raises:
+        CheckpointError: Damaged, not finite, or no network of this package; says where that shows.
+    """
+    path = Path(path)
+    net = read_mat(path)
+    try:
+        graph = Graph(net)
+        config = infer_config(net, graph)
+        with torch.device("meta"):
+            empty = build_network(config)
+        layers = official_layers(empty, config)
+        pairs = match_layers(graph, layers, _filter_shapes(empty, layers))
+        tensors = _tensors(pairs, {param.name: param.value for param in net.params}, empty.state_dict(), dtype)
+        tensors |= {name: torch.from_numpy(value).to(dtype) for name, value in _means(net, config).items()}
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    provenance = read_provenance(path)
+    model = with_weights(config, tensors, _class_names(net, config, provenance))
+    model.metadata = {"provenance": provenance}
+    for problem in check_names(provenance, config):
+        warnings.warn(f"{path}: {problem}", stacklevel=2)
+    return model
+
+
+def _filter_shapes(network: Network, layers: list[Layer]) -> dict[str, tuple[int, ...]]:
+    """(y, x, in, out) of the filters by layer name."""
+    shapes = {}
+    for layer in layers:
+        if layer.type in CONVOLUTIONS:
+            shapes[layer.name] = to_official(layer.type, network.get_parameter(f"{layer.module}.weight")).shape
+    return {name: tuple(shape) for name, shape in shapes.items()}
+
+
+def _tensors(
+    pairs: list[tuple[Layer, MatLayer]], values: Mapping[str, Array], wanted: Mapping[str, Tensor], dtype: torch.dtype
+) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for layer, found in pairs:
+        given = [values[name] for name in found.params]
+        for name, value in zip(found.params, given, strict=True):
+            if not np.isfinite(value).all():
+                raise CheckpointError(f"parameter {name} holds values that are not finite")
+        if layer.type in CONVOLUTIONS:
+            arrays = {"weight": from_official(layer.type, given[0])} | dict(zip(["bias"], given[1:], strict=False))
+        elif layer.type == "BatchNorm":
+            mean, variance = _statistics(found, given[2])
+            arrays = {"weight": given[0], "bias": given[1], "running_mean": mean, "running_var": variance}
+            tensors[f"{layer.module}.num_batches_tracked"] = torch.zeros((), dtype=torch.long)
+        elif layer.type == "Scale":
+            arrays = {"weight": given[0], "bias": given[1]}
+        else:
+            continue
+        for attribute, array in arrays.items():
+            name = f"{layer.module}.{attribute}"
+            tensors[name] = _fitting(found, name, array, tuple(wanted[name].shape), dtype)
+    return tensors
+
+
+def _statistics(layer: MatLayer, moments: Array) -> tuple[Array, Array]:
+    """Mean and variance of a BatchNorm; sigma already contains eps (BatchNorm.m, utils/layers.py)."""
+    if moments.ndim != 2 or moments.shape[1] != 2:
+        raise CheckpointError(f"parameter {layer.params[2]} has shape {moments.shape}, needs (channels, 2)")
+    sigma = moments[:, 1].astype(np.float64)
+    if (sigma <= 0).any():
+        raise CheckpointError(f"parameter {layer.params[2]}: standard deviations must be positive, found {sigma.min()}")
+    return moments[:, 0], sigma**2 - BN_EPS
+
+
+def _fitting(layer: MatLayer, name: str, array: Array, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """``array`` with ``shape``; vectors are stored as C x 1, 1 x C or C (setLrWd.m squeezes them)."""
+    if len(shape) == 1 and array.size == shape[0] and max(array.shape, default=1) == array.size:
+        array = array.ravel()
+    if array.shape != shape:
+        raise CheckpointError(f"layer {layer.name}: the values of {name} have shape {array.shape}, need {shape}")
+    return torch.from_numpy(np.asarray(array, order="C" if array.ndim == 1 else "K")).to(dtype)
+
+
+def _means(net: MatNet, config: ModelConfig) -> dict[str, Array]:
+    """The mean per channel: 20 of flow, then 3 of RGB (STMulNet.m:172-180); of an RGB image, its average."""
+    sizes = {"motion": FLOW_CHANNELS, "appearance": RGB_CHANNELS}
+    sizes = {stream: size for stream, size in sizes.items() if stream in config.streams}
+    means: dict[str, Array] = {
+        "rgb_mean": np.array(RGB_MEAN),
+        "rgb_std": np.ones(RGB_CHANNELS),
+        "flow_mean": np.full(FLOW_CHANNELS, float(FLOW_ZERO_LEVEL)),
+        "flow_std": np.ones(FLOW_CHANNELS),
+    }
+    if net.mean is None:
+        warnings.warn(f"no averageImage in the file; the official means of {config.streams} are used", stacklevel=3)
+        return means
+    mean, channels = net.mean.astype(np.float64), sum(sizes.values())
+    mean = mean.mean((0, 1)) if mean.ndim == 3 else mean.ravel()
+    if mean.shape != (channels,):
+        raise CheckpointError(f"meta.normalization.averageImage has shape {net.mean.shape}, needs {channels} channels")
+    if not np.isfinite(mean).all():
+        raise CheckpointError("meta.normalization.averageImage holds values that are not finite")
+    if "motion" in sizes:
+        means["flow_mean"] = mean[:FLOW_CHANNELS]
+    if "appearance" in sizes:
+        means["rgb_mean"] = mean[-RGB_CHANNELS:]
+    return means
+
+
+def _class_names(net: MatNet, config: ModelConfig, provenance: Mapping[str, Any]) -> list[str] | None:
+    """Names in the file; official files may still list ImageNet's, then those of the data set the name says."""
+    if net.class_names is not None and len(net.class_names) == config.num_classes:
+        return net.class_names
+    names = CLASS_NAMES.get(provenance["dataset"], ())
+    return list(names) if len(names) == config.num_classes else None
