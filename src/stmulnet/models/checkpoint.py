@@ -40,7 +40,7 @@ def save_model(model: Network, path: str | Path, *, metadata: dict[str, Any] | N
         "metadata": {**model.metadata, **(metadata or {})},
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    _check_finite(path, tensors)
+    check_finite(path, tensors)
     with atomic_path(path) as temporary:
         # Not save_file: it makes files that only their owner may read.
         temporary.write_bytes(save(tensors, metadata={HEADER_KEY: json.dumps(header)}))
@@ -72,7 +72,7 @@ def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Netwo
             wanted = build_network(config, header["class_names"]).state_dict()
     except (ConfigError, KeyError, TypeError, AttributeError) as error:  # any JSON can stand in a header
         raise CheckpointError(f"{path}: the header does not describe a network: {error}") from error
-    _check_finite(path, tensors)
+    check_finite(path, tensors)
     _check_fit(path, {name: tensor.shape for name, tensor in wanted.items()}, tensors)
     tensors = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     model = with_weights(config, tensors, header["class_names"])
@@ -126,7 +126,8 @@ def _is_metadata(metadata: Any) -> bool:
     return all(type(size) is int and size >= 1 for size in sizes) and sizes[1] <= 100
 
 
-def _check_finite(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+def check_finite(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Refuse values that are not finite; names the tensor."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{path}: tensor {name} holds values that are not finite")
