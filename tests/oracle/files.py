@@ -21,7 +21,7 @@ EPSILON = 1e-5
 IMAGENET_CLASSES = 1000
 MEAN_COLOUR = (123.1516, 115.9029, 103.0626)
 FLOW_MEAN = 128.0
-INPUT_STD = {"img": 60.0, "flow": 12.0}  # rough spread of real inputs around the mean
+INPUT_STD = {"img": 60.0, "flow": 30.0}  # rough spread of inputs around the mean
 VECTOR_SHAPES = {"Cx1": (-1, 1), "1xC": (1, -1), "1x1xC": (1, 1, -1)}
 
 

@@ -288,26 +288,33 @@ def evaluate(
     return result
 
 
-def calibrate(net: Net, seed: int, *, size: int = 112, frames: int = 3) -> None:
-    """Make all activations of ordinary size: BatchNorm moments near, but not at, those of random smooth videos.
+def calibrate(
+    net: Net, seed: int, *, inputs: Mapping[str, Array] | None = None, frames_per_video: int | None = None
+) -> None:
+    """Make all activations of ordinary size: BatchNorm moments near, but not at, those of example inputs.
 
-    Without it a network multiplies its errors of scale from unit to unit; means stay near zero, so that the input keeps
+    Without it a network multiplies its errors of scale from unit to unit; with means near zero the input also keeps
     mattering in depth.
+
+    Args:
+        net: The network to change.
+        seed: Seed of the deviations from the exact moments.
+        inputs: As for `evaluate`; None: a small random video.
+        frames_per_video: As for `evaluate`; None: all frames are one video.
     """
     rng = np.random.default_rng(seed)
-    norms = [layer.name for layer in net.layers if layer.type == "dagnn.BatchNorm"]
-    order = _order(net, {"input", "input_flow"}, norms)
+    inputs = _random_videos(net, rng) if inputs is None else inputs
+    order = _order(net, set(inputs), [layer.name for layer in net.layers if layer.type == "dagnn.BatchNorm"])
     params = {param.name: param for param in net.params}
-    values: dict[str, Array] = {}
+    values = {name: np.asarray(x, np.float32).transpose(3, 0, 1, 2) for name, x in inputs.items()}
+    videos = len(next(iter(values.values()))) // frames_per_video if frames_per_video else 1
     readers = _count(name for layer in order for name in layer.inputs)
     for layer in order:
-        for name in {"input", "input_flow"} & set(layer.inputs):
-            values[name] = _random_video(rng, frames, size, params[layer.params[0]].value.shape[2])
         sources = [values[name] for name in layer.inputs]
         if layer.type == "dagnn.BatchNorm":
             params[layer.params[2]].value = _moments_near(sources[0], rng)
         weights = [np.asarray(params[name].value, np.float32) for name in layer.params]
-        values[layer.outputs[0]] = OPERATIONS[layer.type](layer.block, sources, weights, 1)
+        values[layer.outputs[0]] = OPERATIONS[layer.type](layer.block, sources, weights, videos)
         _release(layer, readers, values)
 
 
@@ -319,11 +326,17 @@ def _moments_near(x: Array, rng: np.random.Generator) -> Array:
     return np.stack([mean, spread * rng.uniform(0.7, 1.4, x.shape[3])], 1).astype(np.float32)
 
 
-def _random_video(rng: np.random.Generator, frames: int, size: int, channels: int) -> Array:
-    """Blobs and noise around zero (frame, y, x, channel), spread as that of real frames (3 channels) or flow (20)."""
-    coarse = rng.standard_normal((frames, size // 8, size // 8, channels), np.float32)
-    video = coarse.repeat(8, 1).repeat(8, 2) + 0.3 * rng.standard_normal((frames, size, size, channels), np.float32)
-    return video * np.float32(INPUT_STD["img" if channels == 3 else "flow"])
+def _random_videos(net: Net, rng: np.random.Generator, *, size: int = 112, frames: int = 3) -> dict[str, Array]:
+    """Blobs and noise around zero (y, x, channel, frame) for every input, with the spread of INPUT_STD."""
+    videos = {}
+    for layer in net.layers:
+        if layer.inputs[0] in ("input", "input_flow"):
+            channels = net.param(layer.params[0]).value.shape[2]
+            coarse = rng.standard_normal((size // 8, size // 8, channels, frames), np.float32)
+            noise = rng.standard_normal((size, size, channels, frames), np.float32)
+            spread = INPUT_STD["img" if channels == 3 else "flow"]
+            videos[layer.inputs[0]] = spread * (coarse.repeat(8, 0).repeat(8, 1) + 0.3 * noise)
+    return videos
 
 
 def _release(layer: Layer, readers: dict[str, int], values: dict[str, Array]) -> None:

@@ -25,7 +25,9 @@ class Switches:
     """The scripts' settings, with the values STMulNet.m has.
 
     `stages` are the rows of fusionLayer; `window` (nFrames) may be inf, `pool_stride` is always 1 in STMulNet.m;
-    `dropout` None is NaN: rates stay as they are.
+    `dropout` None is NaN: rates stay as they are. `time_anchor` is part of the names of the 3x3 convolutions behind
+    which the filters over time go. The script always takes b_branch2b; in basic units, which no official file has,
+    that is the last convolution, so that the filter comes after the sum. b_branch2a puts it inside their branch.
     """
 
     stages: tuple[int, ...] = (2, 3, 4, 5)
@@ -39,6 +41,7 @@ class Switches:
     window: float = 5
     pool_stride: int = 1
     dropout: float | None = 0.8
+    time_anchor: str = "b_branch2b"
 
 
 def st_mulnet(spatial: Net, temporal: Net, switches: Switches | None = None, **changes: Any) -> Net:
@@ -57,7 +60,7 @@ def st_mulnet(spatial: Net, temporal: Net, switches: Switches | None = None, **c
     if switches.add_conv3d == 1:
         make_pointwise_temporal(net)
     elif switches.add_conv3d:
-        _inject_time_convolutions(net, TAPS[switches.add_conv3d])
+        _inject_time_convolutions(net, TAPS[switches.add_conv3d], switches.time_anchor)
     if switches.add_pool3d:
         for stream in STREAMS:
             _append_time_pool(net, stream, switches)
@@ -71,7 +74,8 @@ def st_resnet_stage1(spatial: Net, temporal: Net, **changes: Any) -> Net:
     net = _join(*_renamed(spatial, temporal))
     _fuse_streams(net, switches)
     _name_inputs(net)
-    make_pointwise_temporal(net)
+    if switches.add_conv3d:
+        make_pointwise_temporal(net)
     return _finish(net, switches.dropout)
 
 
@@ -252,17 +256,14 @@ def make_pointwise_temporal(net: Net) -> None:
         layer.block = _time_block(param.value, has_bias=layer.block["hasBias"])
 
 
-def _inject_time_convolutions(net: Net, taps: Sequence[float]) -> None:
-    """addConv3D = 8, 9, 10: a filter over time after the layer two behind the 3x3 convolution of the b units.
-
-    In a bottleneck that is the ReLU; in a basic unit, which no official file has, it is the sum.
-    """
+def _inject_time_convolutions(net: Net, taps: Sequence[float], anchor: str) -> None:
+    """addConv3D = 8, 9, 10: a filter over time after the layer two behind the 3x3 convolution of the b units."""
     found = [
         index + 2
         for index, layer in enumerate(net.layers)
         if layer.type == "dagnn.Conv"
         and layer.block["size"][0] == 3
-        and ("b_branch2b" in layer.name or "b_branch2d" in layer.name)
+        and (anchor in layer.name or "b_branch2d" in layer.name)
     ]
     for position in found:
         layer = net.layers[position]
