@@ -21,7 +21,7 @@ EPSILON = 1e-5
 IMAGENET_CLASSES = 1000
 MEAN_COLOUR = (123.1516, 115.9029, 103.0626)
 FLOW_MEAN = 128.0
-INPUT_STD = {"img": 60.0, "flow": 30.0}  # rough spread of inputs around the mean
+INPUT_STD = 74.0  # of random inputs 0..255
 VECTOR_SHAPES = {"Cx1": (-1, 1), "1xC": (1, -1), "1x1xC": (1, 1, -1)}
 
 
@@ -203,7 +203,7 @@ def base_stream(
         seed: Seed of the weights.
     """
     build = _Builder(seed, width)
-    build._set("input", 3 if kind == "img" else 20, INPUT_STD[kind] ** 2)
+    build._set("input", 3 if kind == "img" else 20, INPUT_STD**2)
     x = build.conv("conv1", "input", 7, width, stride=2, bias=conv1_bias, block=(7, 7, 3, width))
     x = build.relu("conv1", build.batch_norm(x), "conv1xxx")
     x = build.pool("pool1", x, "max", 3, 2, (0.0, 1.0, 0.0, 1.0) if geometry == "caffe" else (1.0,) * 4)

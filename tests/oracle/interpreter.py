@@ -289,7 +289,13 @@ def evaluate(
 
 
 def calibrate(
-    net: Net, seed: int, *, inputs: Mapping[str, Array] | None = None, frames_per_video: int | None = None
+    net: Net,
+    seed: int,
+    *,
+    size: int = 112,
+    frames: int = 3,
+    inputs: Mapping[str, Array] | None = None,
+    frames_per_video: int | None = None,
 ) -> None:
     """Make all activations of ordinary size: BatchNorm moments near, but not at, those of example inputs.
 
@@ -299,11 +305,13 @@ def calibrate(
     Args:
         net: The network to change.
         seed: Seed of the deviations from the exact moments.
-        inputs: As for `evaluate`; None: a small random video.
+        size: Height and width of the random video that is taken without `inputs`.
+        frames: Its length.
+        inputs: As for `evaluate`.
         frames_per_video: As for `evaluate`; None: all frames are one video.
     """
     rng = np.random.default_rng(seed)
-    inputs = _random_videos(net, rng) if inputs is None else inputs
+    inputs = _random_videos(net, rng, size, frames) if inputs is None else inputs
     order = _order(net, set(inputs), [layer.name for layer in net.layers if layer.type == "dagnn.BatchNorm"])
     params = {param.name: param for param in net.params}
     values = {name: np.asarray(x, np.float32).transpose(3, 0, 1, 2) for name, x in inputs.items()}
@@ -326,16 +334,16 @@ def _moments_near(x: Array, rng: np.random.Generator) -> Array:
     return np.stack([mean, spread * rng.uniform(0.7, 1.4, x.shape[3])], 1).astype(np.float32)
 
 
-def _random_videos(net: Net, rng: np.random.Generator, *, size: int = 112, frames: int = 3) -> dict[str, Array]:
-    """Blobs and noise around zero (y, x, channel, frame) for every input, with the spread of INPUT_STD."""
+def _random_videos(net: Net, rng: np.random.Generator, size: int, frames: int) -> dict[str, Array]:
+    """Blobs and noise around zero (y, x, channel, frame) for every input."""
     videos = {}
     for layer in net.layers:
         if layer.inputs[0] in ("input", "input_flow"):
             channels = net.param(layer.params[0]).value.shape[2]
-            coarse = rng.standard_normal((size // 8, size // 8, channels, frames), np.float32)
+            coarse = rng.standard_normal((-(-size // 8), -(-size // 8), channels, frames), np.float32)
+            blobs = coarse.repeat(8, 0).repeat(8, 1)[:size, :size]
             noise = rng.standard_normal((size, size, channels, frames), np.float32)
-            spread = INPUT_STD["img" if channels == 3 else "flow"]
-            videos[layer.inputs[0]] = spread * (coarse.repeat(8, 0).repeat(8, 1) + 0.3 * noise)
+            videos[layer.inputs[0]] = INPUT_STD * (0.6 * blobs + 0.8 * noise)
     return videos
 
 
