@@ -22,6 +22,7 @@ VERBS = {
     "train": "train a network",
     "evaluate": "the test protocol over a test list",
     "predict": "recognise the action in video files",
+    "weights": "list, fetch and verify the authors' weight files",
 }
 
 
@@ -150,15 +151,25 @@ def _make_parser(verb: str, function: Callable[..., Any], positional: Sequence[s
     parser = Parser(prog=f"stmulnet {verb}", description=summary, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     hints = get_type_hints(function)
+    parameters = inspect.signature(function).parameters
     for name in positional:
-        options = {"nargs": "+", "type": get_args(hints[name])[0]} if get_origin(hints[name]) is list else {}
-        parser.add_argument(name, **{"type": hints[name], "help": described.get(name), **options})
-    flags = [name for name in inspect.signature(function).parameters if hints[name] is bool]
+        options = _positional(hints[name], optional=parameters[name].default is None)
+        parser.add_argument(name, help=described.get(name), **options)
+    flags = [name for name in parameters if hints[name] is bool]
     parser.add_function_arguments(function, as_positional=False, skip={*positional, *flags})
     parser._action_groups[-1].title = "settings"
     for name in flags:  # `--json` alone; jsonargparse by itself wants `--json true`
         parser.add_argument(f"--{name}", action="store_true", help=described.get(name))
     return parser
+
+
+def _positional(hint: Any, *, optional: bool) -> dict[str, Any]:
+    """What argparse needs to know about an argument without a name; ``optional`` is for lists, ``list[str] | None``."""
+    for part in (hint, *get_args(hint)):
+        if get_origin(part) is list:
+            several = {"nargs": "*", "default": None} if optional else {"nargs": "+"}
+            return {"type": get_args(part)[0], **several}
+    return {"type": hint}
 
 
 def _with_underscores(argument: str) -> str:
