@@ -62,7 +62,10 @@ class Net:
 
     def index(self, name: str) -> int:
         """Position of the layer `name`."""
-        return [layer.name for layer in self.layers].index(name)
+        for position, layer in enumerate(self.layers):
+            if layer.name == name:
+                return position
+        raise ValueError(f"no layer {name}")
 
     def layer(self, name: str) -> Layer:
         return self.layers[self.index(name)]

@@ -80,7 +80,10 @@ def st_resnet_stage1(spatial: Net, temporal: Net, **changes: Any) -> Net:
 
 
 def st_resnet_stage2(net: Net, *, window: float = 5, stride: int = 2, method: str = "max") -> Net:
-    """STResNet_stage2.m: temporal pooling put right behind res5c_relu of a network of stage 1."""
+    """STResNet_stage2.m: temporal pooling put right behind res5c_relu of a network of stage 1.
+
+    Neither script renames that layer, so stage 5 must have three units.
+    """
     net = copy.deepcopy(net)
     for stream in STREAMS:
         relu = net.index(f"res5c_relu_{stream}")
