@@ -3,7 +3,7 @@
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -96,8 +96,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = body[: len(body) // 2 if self.plan.hang else cut]
         if self.plan.chunked:
             body = b"%x\r\n%s\r\n" % (len(body), body) + (b"0\r\n\r\n" if whole else b"")
-        self.wfile.write(body)
-        self.wfile.flush()
+        with suppress(ConnectionError):  # the reader has seen enough
+            self.wfile.write(body)
+            self.wfile.flush()
         if self.plan.hang:
             self.plan.closing.wait(HANG_SEC)
         self.close_connection = True

@@ -223,7 +223,7 @@ def _version(response: Any) -> str:
 def _append(part: _Part, response: Any) -> None:
     start = part.size
     name = part.path.name.removesuffix(".part")
-    shown = f"{name} from {start / MEGABYTE:.0f} MB on" if start > HEAD_BYTES else name
+    shown = f"{name} after {start / MEGABYTE:.0f} MB" if start > HEAD_BYTES else name
     whole = math.ceil((part.total - start) / MEGABYTE) if part.total else 0
     done = 0
     with progress(whole, shown, "MB") as advance, part.path.open("ab") as file:
