@@ -283,3 +283,15 @@ def test_the_recorded_sum_is_compared(server: FileServer, cache: Path) -> None:
 def test_errors_are_those_of_the_package() -> None:
     with pytest.raises(CheckpointError, match="no such file"):
         weights("verify", ["nowhere.safetensors"])
+
+
+def test_verify_an_official_layout(shared_dir: Path) -> None:
+    path = shared_dir / "fixtures" / "matconvnet" / "ucf101ST-MulNet-imgtiny-flowtiny-final-split=1.mat"
+    found = verify_file(path)
+    assert found.problems == []
+    for stream in ("appearance", "motion"):
+        assert "units 2, 2, 2, 3 (bottleneck), width 0.125, caffe geometry" in found.facts[f"{stream} stream"]
+    assert found.facts["motion stream"].endswith("dropout 0.8")
+    assert found.facts["connection"] == "multiply, motion to appearance, at res2, res3, res4, res5"
+    assert found.facts["classes"].startswith("11, ")
+    assert "dataset ucf101, split 1" in found.facts["provenance"]
