@@ -1,4 +1,4 @@
-"""A small network in the authors' file layout: weights copied by layer name give the recorded official scores."""
+"""The small networks in the authors' layout that were recorded beside this project, and their recorded scores."""
 
 from pathlib import Path
 from typing import Any
@@ -7,85 +7,32 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from scipy.io import loadmat
+from tests.oracle import interpreter
 
-from stmulnet import create_model
+from stmulnet import load_model
 from stmulnet.evaluation.protocol import video_scores
+from stmulnet.models.matconvnet import export_mat
 from stmulnet.models.multiplier import Network
 
-FUSED_FILE = "ucf101ST-MulNet-imgtiny-flowtiny-final-split=1.mat"
-UNITS = (2, 2, 2, 3)
-SUFFIX = {"appearance": "spatial", "motion": "temporal"}
-BN_EPS = 1e-5
-
-
-class OfficialParams:
-    """Parameters of a MatConvNet file by name; remembers which were read."""
-
-    def __init__(self, path: Path) -> None:
-        self.net = loadmat(path, squeeze_me=False, struct_as_record=False)["net"][0, 0]
-        self.values = {str(param.name[0]): np.asarray(param.value, np.float64) for param in self.net.params[0]}
-        self.unread = set(self.values)
-
-    def __getitem__(self, name: str) -> NDArray[np.float64]:
-        self.unread.discard(name)
-        return self.values[name]
-
-    def filter(self, name: str) -> NDArray[np.float64]:
-        """(y, x, in, out) as (out, in, y, x); trailing axes of length 1 are not stored."""
-        value = self[name]
-        return value.reshape(value.shape + (1,) * (4 - value.ndim)).transpose(3, 2, 0, 1)
-
-    def batch_norm(self, ours: str, official: str, suffix: str) -> dict[str, NDArray[np.float64]]:
-        moments = self[f"{official}_moments_{suffix}"]
-        return {
-            f"{ours}.weight": self[f"{official}_mult_{suffix}"].ravel(),
-            f"{ours}.bias": self[f"{official}_bias_{suffix}"].ravel(),
-            f"{ours}.running_mean": moments[:, 0],
-            f"{ours}.running_var": moments[:, 1] ** 2 - BN_EPS,  # the file holds sqrt(variance + eps)
-        }
-
-
-def stream_state(params: OfficialParams, stream: str) -> dict[str, NDArray[np.float64]]:
-    suffix = SUFFIX[stream]
-    state = {
-        f"{stream}.conv1.weight": params.filter(f"conv1_filter_{suffix}"),
-        f"{stream}.conv1.bias": params[f"conv1_bias_{suffix}"].ravel(),
-        f"{stream}.head.fc.weight": params.filter(f"fc1000_filter_{suffix}"),
-        f"{stream}.head.fc.bias": params[f"fc1000_bias_{suffix}"].ravel(),
-        **params.batch_norm(f"{stream}.bn_conv1", "bn_conv1", suffix),
-    }
-    for stage, count in zip((2, 3, 4, 5), UNITS, strict=True):
-        for unit in "abc"[:count]:
-            for branch in ("branch1", "branch2a", "branch2b", "branch2c")[unit != "a" :]:
-                ours, official = f"{stream}.res{stage}.{unit}.{branch}", f"{stage}{unit}_{branch}"
-                state[f"{ours}.0.weight"] = params.filter(f"res{official}_filter_{suffix}")
-                state |= params.batch_norm(f"{ours}.1", f"bn{official}", suffix)
-        time = f"res{stage}b_branch2b_relu_{suffix}_Time"  # (1, time, in, out)
-        state[f"{stream}.res{stage}.b.time.weight"] = params[f"{time}_f"].transpose(3, 2, 1, 0)
-        state[f"{stream}.res{stage}.b.time.bias"] = params[f"{time}_b"].ravel()
-    return state
+IMAGE = "ucf101-img-resnettiny-split1-dr0.mat"
+FLOW = "ucf101-flow-resnettiny-split1-dr0.8.mat"
+FUSED = "ucf101ST-MulNet-imgtiny-flowtiny-final-split=1.mat"
+SINGLE, DOUBLE = 2e-5, 1e-10  # of the largest value
 
 
 @pytest.fixture(scope="module")
-def expected(shared_dir: Path) -> Any:
-    return np.load(shared_dir / "fixtures" / "matconvnet" / "expected.npz")
+def folder(shared_dir: Path) -> Path:
+    return shared_dir / "fixtures" / "matconvnet"
 
 
 @pytest.fixture(scope="module")
-def network(shared_dir: Path) -> Network:
-    params = OfficialParams(shared_dir / "fixtures" / "matconvnet" / FUSED_FILE)
-    mean = params.net.meta[0, 0].normalization[0, 0].averageImage.ravel()
-    state = {"flow_mean": mean[:20], "rgb_mean": mean[20:], "flow_std": np.ones(20), "rgb_std": np.ones(3)}
-    for stream in SUFFIX:
-        state |= stream_state(params, stream)
-    assert params.unread == set()
-    model = create_model("st_mulnet_resnet50", 11, units=UNITS, width_mult=1 / 8)
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(value)).float() for name, value in state.items()}
-    missing, unexpected = model.load_state_dict(tensors, strict=False)
-    assert [name for name in missing if not name.endswith("num_batches_tracked")] == []
-    assert unexpected == []
-    return model.eval()
+def expected(folder: Path) -> Any:
+    return np.load(folder / "expected.npz")
+
+
+@pytest.fixture(scope="module")
+def network(folder: Path) -> Network:
+    return load_model(folder / FUSED)
 
 
 def clip(expected: Any, name: str) -> torch.Tensor:
@@ -94,18 +41,72 @@ def clip(expected: Any, name: str) -> torch.Tensor:
 
 
 def relative_error(got: NDArray[Any], want: NDArray[Any]) -> float:
+    assert got.shape == want.shape
     return float(np.abs(got - want).max() / np.abs(want).max())
+
+
+def official_axes(logits: torch.Tensor | None) -> NDArray[Any]:
+    """(1, K, W, h, w) to (y, x, class, window)."""
+    assert logits is not None
+    return logits[0].permute(2, 3, 0, 1).detach().numpy()
 
 
 def test_logits_of_one_pass(network: Network, expected: Any) -> None:
     out = network(clip(expected, "rgb")[None], clip(expected, "flow")[None])
     for logits, name in ((out.appearance_map, "spatial"), (out.motion_map, "temporal")):
-        got = logits[0].detach().permute(2, 3, 0, 1).numpy()  # (K, W, h, w) to (y, x, class, window)
-        assert relative_error(got, expected[f"final/logits_{name}"]) < 1e-5
+        assert relative_error(official_axes(logits), expected[f"final/logits_{name}"]) < SINGLE
+
+
+def test_layers_by_their_official_names(network: Network, expected: Any) -> None:
+    names = [key.removeprefix("final/") for key in expected if key.startswith("final/res")]
+    assert len(names) == 6
+    found = network.activations(clip(expected, "rgb")[None], clip(expected, "flow")[None], names)
+    for name in names:
+        want = expected[f"final/{name}"].transpose(3, 2, 0, 1)
+        assert relative_error(found[name][0].detach().numpy()[: len(want)], want) < SINGLE, name
 
 
 def test_scores_of_the_test_protocol(network: Network, expected: Any) -> None:
     scores = video_scores(network, clip(expected, "rgb"), clip(expected, "flow"))
     for got, name in ((scores.appearance, "spatial"), (scores.motion, "temporal"), (scores.fused, "score")):
         assert got is not None
-        assert relative_error(got, expected[f"final/protocol_{name}"].ravel()) < 1e-5
+        assert relative_error(got, expected[f"final/protocol_{name}"].ravel()) < SINGLE
+
+
+@pytest.mark.parametrize(("file", "images", "record"), [(IMAGE, "rgb", "img"), (FLOW, "flow", "flow")])
+def test_base_streams(file: str, images: str, record: str, folder: Path, expected: Any) -> None:
+    out = load_model(folder / file)(clip(expected, images)[None])
+    logits = out.appearance_map if record == "img" else out.motion_map
+    assert relative_error(official_axes(logits), expected[f"{record}/logits"]) < SINGLE
+
+
+def test_in_double_precision(folder: Path, expected: Any) -> None:
+    """Against an evaluation of the same file in NumPy."""
+    net = interpreter.read(folder / FUSED)
+    names = ["fc1000_spatial", "fc1000_temporal"]
+    inputs = interpreter.network_inputs(net, expected["rgb"], expected["flow"])
+    want = interpreter.evaluate(net, inputs, len(expected["rgb"]), keep=names)
+    out = load_model(folder / FUSED, dtype=torch.float64)(clip(expected, "rgb")[None], clip(expected, "flow")[None])
+    for logits, name in zip((out.appearance_map, out.motion_map), names, strict=True):
+        assert relative_error(official_axes(logits), want[name]) < DOUBLE
+
+
+@pytest.mark.parametrize("file", [IMAGE, FLOW, FUSED])
+def test_written_again(file: str, folder: Path, tmp_path: Path) -> None:
+    """All that scores depend on comes back: filters bitwise, moments within one step of their type."""
+    export_mat(load_model(folder / file), tmp_path / file)
+    before, after = interpreter.read(folder / file), interpreter.read(tmp_path / file)
+    assert [param.name for param in after.params] == [param.name for param in before.params]
+    for old, new in zip(before.params, after.params, strict=True):
+        np.testing.assert_array_max_ulp(new.value, old.value, 1 if "moments" in old.name else 0)
+        assert (new.learning_rate, new.weight_decay) == (old.learning_rate, old.weight_decay), old.name
+    kept = [[layer for layer in net.layers if layer.type != "dagnn.Loss"] for net in (before, after)]
+    for old_layer, new_layer in zip(*kept, strict=True):
+        assert (new_layer.name, new_layer.type, new_layer.inputs, new_layer.params) == (
+            old_layer.name,
+            old_layer.type,
+            old_layer.inputs,
+            old_layer.params,
+        )
+        for key in ("pad", "stride", "poolSize", "method", "rate"):
+            np.testing.assert_array_equal(new_layer.block.get(key), old_layer.block.get(key), err_msg=new_layer.name)

@@ -191,8 +191,10 @@ class _StreamLayers:
         head, s = self.model.head, self.suffix
         pool = self.config.temporal_pool
         if pool is not None:
-            # STResNet_stage2.m leaves out the number that STMulNet.m gives.
-            name = f"res5c_relu_pool{s}" + ("" if self.config.temporal_conv == "pointwise" else "1")
+            # STMulNet.m gives a number, STResNet_stage2.m does not.
+            fusion = self.config.fusion
+            st_resnet = self.config.temporal_conv == "pointwise" and fusion is not None and fusion.operation == "add"
+            name = f"res5c_relu_pool{s}" + ("" if st_resnet else "1")
             block = {"method": pool.kind, "poolSize": [1, pool.window], "pad": [0] * 4, "stride": [1, pool.stride]}
             path = f"{self.stream}.head.temporal_pool"
             self.temporal_pools.append(Layer(name, "PoolTime", (state,), name, path, block=block))

@@ -93,8 +93,19 @@ class Network(nn.Module):
         """Official names of the layers, in the order of the authors' files; what `activations` knows."""
         return [layer.name for layer in official_layers(self, self.config)]
 
-    def record(self, names: Sequence[str], *clips: Tensor) -> dict[str, Tensor]:
-        """Score clips and keep the outputs of layers by official name; see `activations`."""
+    def activations(self, *clips_and_names: Any) -> dict[str, Tensor]:
+        """Outputs of layers by official name, e.g. ``res2a_relu_spatial_sum``; `layer_names` lists them.
+
+        Args:
+            *clips_and_names: What `forward` takes, then the list of names: layers, or variables of the official files.
+
+        Returns:
+            (N, T', C, h, w) per name; T' counts windows behind the temporal pooling.
+
+        Example:
+            >>> model.activations(rgb, flow, ["res2a_spatial", "res5c_relu_pool_temporal1"])  # doctest: +SKIP
+        """
+        *clips, names = clips_and_names
         videos = clips[0].shape[0]
         paths = self._module_paths(names)
         found: dict[str, Tensor] = {}
@@ -155,19 +166,6 @@ class MultiplierNetwork(Network):
             appearance, motion = self.stage(stage, appearance, motion, frames)
         return joint_output(self.appearance.head(appearance, frames), self.motion.head(motion, frames))
 
-    def activations(self, rgb: Tensor, flow: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        """Outputs of layers by official name, e.g. ``res2a_relu_spatial_sum``; `layer_names` lists them.
-
-        Args:
-            rgb: As for `forward`.
-            flow: As for `forward`.
-            names: Layers, or variables of the official files.
-
-        Returns:
-            (N, T', C, h, w) per name; T' counts windows behind the temporal pooling.
-        """
-        return self.record(names, rgb, flow)
-
     def stage(self, stage: int, appearance: Tensor, motion: Tensor, frames: int) -> tuple[Tensor, Tensor]:
         """One stage of both streams, connected after unit a (STMulNet.m:239-305).
 
@@ -225,10 +223,6 @@ class SingleStreamNetwork(Network):
             return joint_output(self.appearance.head(x, frames), None)
         x = self.motion.features(self.fold(clips, "flow"), frames)
         return joint_output(None, self.motion.head(x, frames))
-
-    def activations(self, clips: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        """Outputs of layers by official name, e.g. ``res2a``: (N, T', C, h, w) per name."""
-        return self.record(names, clips)
 
 
 def joint_output(appearance_map: Tensor | None, motion_map: Tensor | None) -> TwoStreamOutput:

@@ -176,8 +176,7 @@ def _layer_fields(layer: MatLayer) -> dict[str, Any]:
         "inputs": _cell(layer.inputs),
         "outputs": _cell(layer.outputs),
         "params": _cell(layer.params),
-        "block": {name: _cell(value) if value == [] else value for name, value in layer.block.items()}
-        or np.zeros((0, 0)),
+        "block": layer.block,
     }
 
 
