@@ -12,7 +12,7 @@ from stmulnet.errors import CheckpointError, ConfigError
 from stmulnet.files import atomic_path
 from stmulnet.models.config import ModelConfig
 from stmulnet.models.matconvnet import import_mat
-from stmulnet.models.multiplier import Network, build_network, with_weights
+from stmulnet.models.multiplier import Network, build_empty, fill
 
 FORMAT_VERSION = 2
 HEADER_KEY = "stmulnet"
@@ -68,16 +68,14 @@ def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Netwo
     header, tensors = _read(path)
     try:
         config = ModelConfig.from_dict(header["config"])
-        with torch.device("meta"):  # a network that does not fit the file is never given memory
-            wanted = build_network(config, header["class_names"]).state_dict()
+        model = build_empty(config, header["class_names"])  # one that does not fit the file is never given memory
     except (ConfigError, KeyError, TypeError, AttributeError) as error:  # any JSON can stand in a header
         raise CheckpointError(f"{path}: the header does not describe a network: {error}") from error
     check_finite(path, tensors)
-    _check_fit(path, {name: tensor.shape for name, tensor in wanted.items()}, tensors)
+    _check_fit(path, {name: tensor.shape for name, tensor in model.state_dict().items()}, tensors)
     tensors = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    model = with_weights(config, tensors, header["class_names"])
     model.metadata = header["metadata"]
-    return model
+    return fill(model, tensors)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

@@ -65,6 +65,10 @@ class Network(nn.Module):
 
     def finish(self) -> None:
         """Draw the random start and choose the memory format; called once all layers exist."""
+        if self.rgb_mean.is_meta:  # the weights come from a file; drawing without memory still takes seconds
+            return
+        if self.rgb_mean.is_meta:  # weights will come from a file
+            return
         # Deviation D2: officially both streams are trained beforehand, from ImageNet; only the classifier is random.
         for module in self.modules():
             if isinstance(module, nn.Conv2d) and not isinstance(module, InsertedTemporalConv):
@@ -240,13 +244,19 @@ def build_network(config: ModelConfig, class_names: list[str] | None = None) -> 
     return SingleStreamNetwork(config, class_names)
 
 
-def with_weights(config: ModelConfig, tensors: dict[str, Tensor], class_names: list[str] | None) -> Network:
-    """The network that ``config`` describes, in evaluation mode, with tensors that are known to fit.
-
-    No random start is drawn: for two ResNet-152 that alone takes seconds.
-    """
+def build_empty(config: ModelConfig, class_names: list[str] | None = None) -> Network:
+    """The network that ``config`` describes, without memory for its weights; `fill` gives them."""
     with torch.device("meta"):
-        model = build_network(config, class_names)
-    model.load_state_dict(tensors, assign=True)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's hints lack the keyword alone
-    return model.eval()
+        return build_network(config, class_names)
+
+
+def fill(empty: Network, tensors: dict[str, Tensor]) -> Network:
+    """Put tensors that are known to fit into a network of `build_empty`; it then is in evaluation mode."""
+    empty.load_state_dict(tensors, assign=True)
+    empty.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's hints lack the keyword alone
+    return empty.eval()
+
+
+def with_weights(config: ModelConfig, tensors: dict[str, Tensor], class_names: list[str] | None = None) -> Network:
+    """The network that ``config`` describes with tensors that are known to fit, in evaluation mode."""
+    return fill(build_empty(config, class_names), tensors)

@@ -24,7 +24,7 @@ from stmulnet.models.matconvnet.forms import CONVOLUTIONS, from_official, to_off
 from stmulnet.models.matconvnet.graph import Graph
 from stmulnet.models.matconvnet.infer import infer_config
 from stmulnet.models.matconvnet.match import match_layers
-from stmulnet.models.multiplier import RGB_CHANNELS, Network, build_network, with_weights
+from stmulnet.models.multiplier import RGB_CHANNELS, Network, build_empty, fill
 from stmulnet.models.provenance import check_names, read_provenance
 from stmulnet.models.resnet import BN_EPS
 
@@ -48,24 +48,21 @@ def import_mat(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Netwo
         CheckpointError: Damaged, not finite, or no network of this package; says where that shows.
     """
     path = Path(path)
-    net = read_mat(path)
+    net, provenance = read_mat(path), read_provenance(path)
     try:
         graph = Graph(net)
         config = infer_config(net, graph)
-        with torch.device("meta"):
-            empty = build_network(config)
-        layers = official_layers(empty, config)
-        pairs = match_layers(graph, layers, _filter_shapes(empty, layers))
-        tensors = _tensors(pairs, {param.name: param.value for param in net.params}, empty.state_dict(), dtype)
+        model = build_empty(config, _class_names(net, config, provenance))
+        layers = official_layers(model, config)
+        pairs = match_layers(graph, layers, _filter_shapes(model, layers))
+        tensors = _tensors(pairs, {param.name: param.value for param in net.params}, model.state_dict(), dtype)
         tensors |= {name: torch.from_numpy(value).to(dtype) for name, value in _means(net, config).items()}
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    provenance = read_provenance(path)
-    model = with_weights(config, tensors, _class_names(net, config, provenance))
     model.metadata = {"provenance": provenance}
     for problem in check_names(provenance, config):
         warnings.warn(f"{path}: {problem}", stacklevel=2)
-    return model
+    return fill(model, tensors)
 
 
 def _filter_shapes(network: Network, layers: list[Layer]) -> dict[str, tuple[int, ...]]:
