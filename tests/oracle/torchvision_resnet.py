@@ -12,8 +12,10 @@ MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.2
 State = dict[str, Tensor]
 
 
-def random_state(depth: int, classes: int = 1000, *, width: int = 64, seed: int = 0, units: tuple[int, ...] = ()) -> State:
-    """Values of ordinary size, no two tensors alike; every ResNet's names are torchvision's, in its order."""
+def random_state(
+    depth: int, classes: int = 1000, *, width: int = 64, seed: int = 0, units: tuple[int, ...] = ()
+) -> State:
+    """Values of ordinary size by torchvision's names, in its order; ``units`` other than those of the depth."""
     generator = torch.Generator().manual_seed(seed)
     state: State = {}
 
@@ -81,5 +83,5 @@ def features(state: State, x: Tensor) -> Tensor:
 
 def scores(state: State, images: Tensor) -> Tensor:
     """(N, 3, H, W) in 0..255 to logits (N, K), as torchvision's transforms and network do."""
-    x = (images.double() / 255 - MEAN.double()[:, None, None]) / STD.double()[:, None, None]
+    x = (images.double() - (255 * MEAN).double()[:, None, None]) / (255 * STD).double()[:, None, None]
     return F.linear(features(state, x), state["fc.weight"].double(), state["fc.bias"].double())
