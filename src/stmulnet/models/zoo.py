@@ -2,9 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from stmulnet.errors import ConfigError
+from stmulnet.models.bases import assemble
 from stmulnet.models.config import DEPTHS, FusionConfig, ModelConfig, StreamConfig, TemporalPoolConfig
 from stmulnet.models.multiplier import Network, build_network
 
@@ -109,22 +111,55 @@ def check_overrides(overrides: Mapping[Any, Any]) -> None:
 
 
 def create_model(
-    name: str, num_classes: int = 101, *, class_names: list[str] | None = None, **overrides: Any
+    name: str,
+    num_classes: int = 101,
+    *,
+    class_names: list[str] | None = None,
+    appearance_weights: str | Path | None = None,
+    motion_weights: str | Path | None = None,
+    allow_mismatch: bool = False,
+    **overrides: Any,
 ) -> Network:
-    """Build a named network with random weights.
+    """Build a named network with random weights, or from streams that were trained before.
+
+    Files of streams are base streams of the authors (``.mat``), single-stream networks of this package
+    (``.safetensors``), or ImageNet weights in the naming of torchvision and timm (``.pth``, ``.pt``, ``.safetensors``)
+    or of MatConvNet (``.mat``). They are looked up as given, in ``experiment/base_pretrained_nets``, and among the
+    files fetched with `stmulnet weights`. Geometry and the bias of conv1 then follow the file; classifiers for
+    ImageNet's classes are replaced by new ones. See `stmulnet.models.bases`.
 
     Args:
         name: One of `list_models`.
         num_classes: Size of the classifiers.
-        class_names: Names of the classes in label order, saved with the weights.
+        class_names: Names of the classes in label order, saved with the weights; by default those of the files.
+        appearance_weights: File of the appearance stream.
+        motion_weights: File of the motion stream.
+        allow_mismatch: Take files of another depth, width or class count, or from another data set or split than each
+            other; what does not agree is said on stderr.
         **overrides: Fields of `ModelConfig`; fields of `StreamConfig` (units, width_mult, dropout, ...) and ``depth``
             set both streams, tables ``appearance`` and ``motion`` with such fields set one.
 
     Raises:
-        ConfigError: An unknown name or field, or values that contradict each other.
+        CheckpointError: A file that is missing, damaged or of an unknown architecture.
+        ConfigError: An unknown name or field, values that contradict each other, or files that do not fit.
 
     Example:
         >>> tiny = create_model("st_mulnet_resnet50", 6, units=(2, 2, 2, 2), width_mult=0.125, input_size=96,
         ...                     head_pool="global")
     """
-    return build_network(model_config(name, num_classes, **overrides), class_names)
+    config = model_config(name, num_classes, **overrides)
+    weights = {"appearance": appearance_weights, "motion": motion_weights}
+    given = {stream: path for stream, path in weights.items() if path is not None}
+    if not given:
+        return build_network(config, class_names)
+    for stream in given:
+        if stream not in config.streams:
+            raise ConfigError(f"{name} has no {stream} stream, so it takes no {stream}_weights")
+    fixed = {stream: _set_fields(overrides, stream) for stream in given}
+    return assemble(config, given, fixed=fixed, class_names=class_names, allow_mismatch=allow_mismatch)
+
+
+def _set_fields(overrides: Mapping[str, Any], stream: str) -> set[str]:
+    """Fields of a `StreamConfig` that the caller set; all of them where the whole was given."""
+    own = overrides.get(stream, {})
+    return {*overrides, *(own if isinstance(own, Mapping) else STREAM_FIELDS)} & set(STREAM_FIELDS)
