@@ -30,6 +30,9 @@ def train(
     *,
     split: int = 1,
     network_options: dict[str, Any] | None = None,
+    appearance_weights: Path | None = None,
+    motion_weights: Path | None = None,
+    allow_mismatch: bool = False,
     learning_rates: list[float] | None = None,
     passes_per_rate: int = 5,
     batch_size: int = 128,
@@ -54,6 +57,12 @@ def train(
         out: Run folder, new or empty; with --resume that of the started run.
         split: Split to train on; annotations/annot0N.json.
         network_options: Fields of ModelConfig to change, e.g. units, width_mult, input_size, head_pool.
+        appearance_weights: File that the appearance stream starts from: a base stream of the authors (.mat), a
+            single-stream network of this package (.safetensors), or ImageNet weights of torchvision or timm (.pth,
+            .pt, .safetensors); random weights otherwise.
+        motion_weights: The same for the motion stream.
+        allow_mismatch: Take files of another depth, width or class count, or trained on another data set or split;
+            what does not agree is said.
         learning_rates: One per passes_per_rate passes; by default the official 1e-3, 1e-3, 1e-4, 1e-5, 1e-6.
         passes_per_rate: Passes over the training list at each learning rate.
         batch_size: Videos per update.

@@ -25,7 +25,9 @@ from stmulnet.errors import ConfigError
 from stmulnet.evaluation.protocol import video_scores
 from stmulnet.files import check_output, write_json
 from stmulnet.models.checkpoint import save_model
-from stmulnet.models.multiplier import Network
+from stmulnet.models.config import ModelConfig
+from stmulnet.models.multiplier import Network, build_network
+from stmulnet.models.sources import check_unseen
 from stmulnet.models.zoo import check_overrides, create_model
 from stmulnet.training.callbacks import EpochReport, History
 from stmulnet.training.datamodule import TwoStreamDataModule
@@ -43,6 +45,7 @@ logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no tips and 
 WEIGHTS_FILE = "model.safetensors"
 CHECKPOINT_FILE = "last.ckpt"
 CONFIG_FILE = "config.json"
+NETWORK_FILE = "network.json"
 HISTORY_FILE = "history.json"
 MAX_SEED = 2**32 - 1  # of NumPy's global generator, which Lightning seeds too
 
@@ -68,6 +71,9 @@ class TrainConfig:
     seed: int
     workers: int
     cache: bool
+    appearance_weights: Path | None = None
+    motion_weights: Path | None = None
+    allow_mismatch: bool = False
 
     def __post_init__(self) -> None:
         for name in ("passes_per_rate", "batch_size", "sub_batch_size"):
@@ -97,7 +103,12 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
-        return {**asdict(self), "dataset": str(self.dataset)}
+        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+
+    def to_header(self) -> dict[str, Any]:
+        """What is passed on with the weights: names of data set and files, not where they lie on this machine."""
+        paths = {name: value for name, value in asdict(self).items() if isinstance(value, Path)}
+        return {**self.to_dict(), **{name: path.resolve().name for name, path in paths.items()}}
 
 
 def fit(
@@ -122,9 +133,12 @@ def fit(
     """
     checkpoint = _check_run(config, run, resume)
     lightning.seed_everything(config.seed, verbose=False)
-    training, validation, model = _build(config)
+    annotation = load_annotation(config.dataset / "annotations" / f"annot{config.split:02d}.json")
+    model = _started_network(run, annotation) if resume else _new_network(config, annotation)
+    training, validation = _datasets(config, model, annotation)
     choose_device(device)  # Lightning says less clearly what is wrong with one
     write_json(run / CONFIG_FILE, config.to_dict())
+    write_json(run / NETWORK_FILE, {"config": model.config.to_dict(), "metadata": model.metadata})
     module = TwoStreamModule(
         model,
         learning_rates=config.learning_rates,
@@ -140,8 +154,7 @@ def fit(
         training, validation, batch_size=config.sub_batch_size, workers=config.workers, seed=config.seed
     )
     _run(_trainer(config, run, device, len(training)), module, data, checkpoint)
-    # Weights are passed on: the name of the data set, not where it lies on this machine.
-    model.metadata = {**(metadata or {}), "training": {**config.to_dict(), "dataset": config.dataset.resolve().name}}
+    model.metadata |= {**(metadata or {}), "training": config.to_header()}
     save_model(model.cpu().eval(), run / WEIGHTS_FILE)
     return model
 
@@ -187,8 +200,9 @@ def _check_run(config: TrainConfig, run: Path, resume: bool) -> Path | None:
     checkpoint, record = run / CHECKPOINT_FILE, run / CONFIG_FILE
     check_output(run)
     if resume:
-        if not checkpoint.is_file():
-            raise ConfigError(f"{run} holds no {CHECKPOINT_FILE} to resume from; start without --resume")
+        for path in (checkpoint, run / NETWORK_FILE):
+            if not path.is_file():
+                raise ConfigError(f"{run} holds no {path.name} to resume from; start without --resume")
         _check_same(config, json.loads(record.read_text(encoding="utf-8")), run)
         return checkpoint
     if checkpoint.exists() or (run / WEIGHTS_FILE).exists():
@@ -206,22 +220,45 @@ def _check_same(config: TrainConfig, recorded: dict[str, Any], run: Path) -> Non
         raise ConfigError(f"{run} was started with other values of {', '.join(different)}; resume with the same ones")
 
 
-def _build(config: TrainConfig) -> tuple[TwoStreamDataset, TwoStreamDataset | None, Network]:
-    path = config.dataset / "annotations" / f"annot{config.split:02d}.json"
-    annotation = load_annotation(path)
+def _new_network(config: TrainConfig, annotation: Annotation) -> Network:
     model = create_model(
-        config.network, len(annotation.class_names), class_names=annotation.class_names, **config.network_options
+        config.network,
+        len(annotation.class_names),
+        class_names=annotation.class_names,
+        appearance_weights=config.appearance_weights,
+        motion_weights=config.motion_weights,
+        allow_mismatch=config.allow_mismatch,
+        **config.network_options,
     )
+    check_unseen(
+        model.metadata.get("provenance", {}),
+        config.dataset.resolve().name,
+        config.split,
+        allow_mismatch=config.allow_mismatch,
+    )
+    return model
+
+
+def _started_network(run: Path, annotation: Annotation) -> Network:
+    """The network of a run that is resumed; its weights are in the checkpoint, base files are not needed again."""
+    record = json.loads((run / NETWORK_FILE).read_text(encoding="utf-8"))
+    model = build_network(ModelConfig.from_dict(record["config"]), annotation.class_names)
+    model.metadata = record["metadata"]
+    return model
+
+
+def _datasets(
+    config: TrainConfig, model: Network, annotation: Annotation
+) -> tuple[TwoStreamDataset, TwoStreamDataset | None]:
     for count in (config.frames, *([config.validation_frames] if config.validate_every else [])):
         model.config.check_frames(count)
     size = model.config.input_size
     frames = RandomStrideFrames(config.frames, config.strides)
     training = _dataset(config, model, annotation, "training", frames, TrainTransform(size))
-    validation = None
-    if config.validate_every:
-        frames_to_score = UniformFrames(config.validation_frames)
-        validation = _dataset(config, model, annotation, "validation", frames_to_score, TestTransform(size))
-    return training, validation, model
+    if not config.validate_every:
+        return training, None
+    frames_to_score = UniformFrames(config.validation_frames)
+    return training, _dataset(config, model, annotation, "validation", frames_to_score, TestTransform(size))
 
 
 def _dataset(
