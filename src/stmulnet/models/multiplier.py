@@ -65,8 +65,6 @@ class Network(nn.Module):
 
     def finish(self) -> None:
         """Draw the random start and choose the memory format; called once all layers exist."""
-        if self.rgb_mean.is_meta:  # the weights come from a file; drawing without memory still takes seconds
-            return
         if self.rgb_mean.is_meta:  # weights will come from a file
             return
         # Deviation D2: officially both streams are trained beforehand, from ImageNet; only the classifier is random.
