@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +53,13 @@ def tiny_project(tmp_path_factory: pytest.TempPathFactory) -> TinyProject:
     extract_videos(made.videos, dataset, short_side=64, workers=1)
     annotate(made.lists, dataset)
     torch.manual_seed(5)
-    options = {"units": (1, 2, 2, 2), "width_mult": 0.125, "input_size": 64, "head_pool": "global", "dropout": 0.0}
+    options: dict[str, Any] = {
+        "units": (1, 2, 2, 2),
+        "width_mult": 0.125,
+        "input_size": 64,
+        "head_pool": "global",
+        "dropout": 0.0,
+    }
     options["fusion"] = {"operation": "multiply", "stages": (3, 4, 5)}
     model = create_model("st_mulnet_resnet50", len(CLASSES), class_names=list(CLASSES), **options)
     for name, parameter in model.named_parameters():

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,7 +113,7 @@ def test_prediction_fields(tiny_project: TinyProject) -> None:
 
 @pytest.mark.parametrize("stream", ["appearance", "motion"])
 def test_single_stream(tiny_project: TinyProject, stream: str) -> None:
-    options = {"units": (1, 1, 1, 1), "width_mult": 0.125, "input_size": 64, "head_pool": "global"}
+    options: dict[str, Any] = {"units": (1, 1, 1, 1), "width_mult": 0.125, "input_size": 64, "head_pool": "global"}
     model = create_model(f"{stream}_resnet50", 6, class_names=tiny_project.class_names, **options)
     model.metadata = {"preprocessing": {"frames": {"short_side": 64}}}
     prediction = VideoPredictor(model, threads=1)(next(tiny_project.videos.rglob("*.avi")))

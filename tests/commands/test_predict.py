@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def test_overlay_shows_frame_flow_and_scores(tiny_project: TinyProject, videos: 
 
 
 def test_overlay_without_motion_has_no_flow(tiny_project: TinyProject, videos: list[str], tmp_path: Path) -> None:
-    options = {"units": (1, 1, 1, 1), "width_mult": 0.125, "input_size": 64, "head_pool": "global"}
+    options: dict[str, Any] = {"units": (1, 1, 1, 1), "width_mult": 0.125, "input_size": 64, "head_pool": "global"}
     model = create_model("appearance_resnet50", 6, class_names=tiny_project.class_names, **options)
     model.metadata = {"preprocessing": {"frames": {"short_side": 64}}}
     predictor = VideoPredictor(model, threads=1)
