@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped] # no stubs in the package
 from tests.conftest import TinyProject
+from tests.models.scoring import st_mulnet
+from tests.oracle import files
 
 from stmulnet import cli, create_model
 
@@ -60,13 +62,25 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_python_block_of_the_readme(
     workplace: Path, tiny_project: TinyProject, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (code,) = blocks(README, "python")
+    code = blocks(README, "python")[0]
     weights, video = (workplace / path for path in re.findall(r'"(runs/demo/[^"]+)"', code))
     for path, source in ((weights, tiny_project.weights), (video, tiny_project.videos / Path(*video.parts[-2:]))):
         path.parent.mkdir(parents=True)
         shutil.copy(source, path)
     exec(compile(code, "README.md", "exec"), {})
     assert capsys.readouterr().out.startswith(tuple(tiny_project.class_names))
+
+
+def test_official_weights_of_the_readme(
+    workplace: Path, tiny_project: TinyProject, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = blocks(README, "python")[1]
+    weights, video = re.findall(r'"([^"]+\.(?:mat|mp4))"', code)
+    files.write(st_mulnet(flow={"dropout": 0.8}), workplace / weights)
+    shutil.copy(next(tiny_project.videos.rglob("*.avi")), workplace / video)
+    monkeypatch.chdir(workplace)
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("class00")
 
 
 def test_python_block_of_the_data_page(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:

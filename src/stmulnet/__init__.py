@@ -11,6 +11,7 @@ _PUBLIC = {
     "TwoStreamDataset": "stmulnet.datasets.base",
     "VideoPredictor": "stmulnet.predictor",
     "annotate": "stmulnet.commands.annotate",
+    "convert": "stmulnet.commands.convert",
     "create_model": "stmulnet.models.zoo",
     "evaluate": "stmulnet.commands.evaluate",
     "extract": "stmulnet.commands.extract",
@@ -20,6 +21,7 @@ _PUBLIC = {
     "save_model": "stmulnet.models.checkpoint",
     "train": "stmulnet.commands.train",
     "tvl1": "stmulnet.flow.tvl1",
+    "weights": "stmulnet.commands.weights",
 }
 _MODULES = ("datasets", "errors", "evaluation", "flow", "models", "training", "video")
 
@@ -30,10 +32,12 @@ if TYPE_CHECKING:
     from stmulnet import errors as errors
     from stmulnet import flow as flow
     from stmulnet.commands.annotate import annotate as annotate
+    from stmulnet.commands.convert import convert as convert
     from stmulnet.commands.evaluate import evaluate as evaluate
     from stmulnet.commands.extract import extract as extract
     from stmulnet.commands.predict import predict as predict
     from stmulnet.commands.train import train as train
+    from stmulnet.commands.weights import weights as weights
     from stmulnet.datasets.base import TwoStreamDataset as TwoStreamDataset
     from stmulnet.flow.tvl1 import tvl1 as tvl1
     from stmulnet.models.checkpoint import load_model as load_model

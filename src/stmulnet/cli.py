@@ -6,11 +6,12 @@ import io
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TextIO, get_args, get_origin, get_type_hints
 
 from stmulnet.console import notice
-from stmulnet.errors import ConfigError, StmulnetError
+from stmulnet.errors import ConfigError, StmulnetError, WeightFileWarning
 from stmulnet.values import in_words
 
 EXIT_DONE, EXIT_FAILURES, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -22,6 +23,7 @@ VERBS = {
     "train": "train a network",
     "evaluate": "the test protocol over a test list",
     "predict": "recognise the action in video files",
+    "convert": "weights between the authors' MatConvNet files (.mat) and .safetensors",
     "weights": "list, fetch and verify the authors' weight files",
 }
 
@@ -65,6 +67,7 @@ def usage() -> str:
 
 
 def _run(verb: str, arguments: list[str]) -> int:
+    warnings.showwarning = _show_warning
     try:
         module = importlib.import_module(f"stmulnet.commands.{verb.replace('-', '_')}")
         function: Callable[..., Any] = getattr(module, verb.replace("-", "_"))
@@ -84,6 +87,21 @@ def _run(verb: str, arguments: list[str]) -> int:
         notice(f"stmulnet {verb}: error: {_system_problem(error)}; check that the place exists, is writable, has room")
         return EXIT_BAD_INPUT
     return int(getattr(result, "exit_code", EXIT_DONE))
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Ours concern the user's files, not a line of code."""
+    if issubclass(category, WeightFileWarning):
+        notice(f"warning: {message}")
+    else:
+        notice(warnings.formatwarning(message, category, filename, lineno, line).rstrip())
 
 
 def _parse(verb: str, function: Callable[..., Any], positional: Sequence[str], arguments: list[str]) -> dict[str, Any]:

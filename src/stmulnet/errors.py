@@ -37,6 +37,10 @@ class DownloadError(StmulnetError):
     """A file cannot be had from its address."""
 
 
+class WeightFileWarning(UserWarning):
+    """Something about a weight file is odd, e.g. its name contradicts its content; says what counts."""
+
+
 class MissingExtraError(StmulnetError):
     """An optional dependency is not installed."""
 

@@ -11,6 +11,7 @@ from tests.models.scoring import SMALL, bases, make_clip, reference, st_mulnet, 
 from tests.oracle import files, interpreter
 
 from stmulnet import load_model
+from stmulnet.errors import WeightFileWarning
 from stmulnet.models.matconvnet import export_mat
 
 Array = NDArray[Any]
@@ -186,7 +187,7 @@ def test_warnings_of_names(name: str, classes: int, warning: str | None, tmp_pat
     if warning is None:
         model = load_model(tmp_path / name)
     else:
-        with pytest.warns(UserWarning, match=warning):
+        with pytest.warns(WeightFileWarning, match=warning):
             model = load_model(tmp_path / name)
     if name.startswith("ucf101") and classes == 101:  # the file's names are ImageNet's: 1000
         assert (model.class_names or [])[:2] == ["ApplyEyeMakeup", "ApplyLipstick"]

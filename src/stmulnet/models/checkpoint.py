@@ -10,6 +10,7 @@ from safetensors.torch import save
 
 from stmulnet.errors import CheckpointError, ConfigError
 from stmulnet.files import atomic_path
+from stmulnet.models.catalog import local_path
 from stmulnet.models.config import ModelConfig
 from stmulnet.models.matconvnet import import_mat
 from stmulnet.models.multiplier import Network, build_empty, fill
@@ -50,13 +51,14 @@ def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Netwo
     """Rebuild a network from its file, in evaluation mode, on the CPU.
 
     Args:
-        path: A ``.safetensors`` file of this package, or a MatConvNet file (``.mat``) of the authors.
+        path: A ``.safetensors`` file of this package, a MatConvNet file (``.mat``) of the authors, or the name of one
+            that `stmulnet weights fetch` has fetched.
         dtype: Of the weights.
 
     Raises:
         CheckpointError: No such file, damaged, of a newer format, or tensors that do not fit the header's network.
     """
-    path = Path(path)
+    path = _locate(Path(path))
     if not path.is_file():
         problem = "is a folder" if path.is_dir() else "no such weight file"
         raise CheckpointError(
@@ -78,6 +80,20 @@ def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Netwo
     return fill(model, tensors)
 
 
+def _locate(path: Path) -> Path:
+    """The file itself, or that of a published name."""
+    if path.exists() or path.name != str(path):
+        return path
+    try:
+        found = local_path(path.name)
+    except ConfigError:  # no published name
+        return path
+    if found is None:
+        name = path.name.removesuffix(".mat")
+        raise CheckpointError(f"{path}: published by the authors, not here yet; stmulnet weights fetch {name!r}")
+    return found
+
+
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
@@ -86,7 +102,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{path}: not a safetensors file, or damaged ({error}); give the model.safetensors of a run folder "
-            "(files of pickles such as .pth and .ckpt are not read)"
+            "(.ckpt is not read; ImageNet weights in .pth go into create_model and train as appearance_weights)"
         ) from error
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: has no stmulnet header, so the network it belongs to is unknown")

@@ -23,7 +23,7 @@ def check_names(provenance: Mapping[str, Any], config: ModelConfig) -> list[str]
     named = re.search(r"resnet-?(50|101|152)(?!\d)", provenance["file"].lower())
     depths = [stream.depth for stream in (config.appearance, config.motion) if stream]
     if named and int(named[1]) not in depths:
-        found = " and ".join(str(depth) for depth in depths)
+        found = " and ".join(map(str, dict.fromkeys(depths)))
         problems.append(f"the name says ResNet-{named[1]}, the layers are those of depth {found}; the layers count")
     dataset = provenance["dataset"]
     for other, names in CLASS_NAMES.items():

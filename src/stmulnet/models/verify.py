@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stmulnet.constants import FLOW_CHANNELS, TRAIN_FRAMES
+from stmulnet.constants import FLOW_CHANNELS, FLOW_ZERO_LEVEL, TRAIN_FRAMES
 from stmulnet.errors import CheckpointError, ConfigError
 from stmulnet.models.catalog import recorded_sha256, sha256
 from stmulnet.models.checkpoint import load_model
@@ -70,12 +70,18 @@ def describe(network: Network) -> dict[str, str]:
 
 
 def random_clip(config: ModelConfig, *, seed: int = 0) -> list[Tensor]:
-    """Noise for one clip: a tensor (1, T, C, H, W) uint8 per stream, of as many frames as training takes, or more."""
+    """Noise for one clip: a tensor (1, T, C, H, W) uint8 per stream, of as many frames as training takes, or more.
+
+    Flow stays within 1.6 px, so that products with it stay of ordinary size.
+    """
     generator = torch.Generator().manual_seed(seed)
     frames, side = max(TRAIN_FRAMES, config.min_frames), config.input_size
     channels = {"appearance": RGB_CHANNELS, "motion": FLOW_CHANNELS}
-    shapes = [(1, frames, channels[name], side, side) for name in config.streams]
-    return [torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator) for shape in shapes]
+    levels = {"appearance": (0, 256), "motion": (FLOW_ZERO_LEVEL - 10, FLOW_ZERO_LEVEL + 11)}
+    return [
+        torch.randint(*levels[name], (1, frames, channels[name], side, side), dtype=torch.uint8, generator=generator)
+        for name in config.streams
+    ]
 
 
 def _check_sum(found: Verification, path: Path) -> None:

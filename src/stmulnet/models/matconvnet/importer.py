@@ -5,7 +5,7 @@ The moments of a BatchNorm are (C, 2): mean and sigma = sqrt(variance + eps); ru
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stmulnet.class_names import CLASS_NAMES
 from stmulnet.constants import FLOW_CHANNELS, FLOW_ZERO_LEVEL, RGB_MEAN
-from stmulnet.errors import CheckpointError
+from stmulnet.errors import CheckpointError, WeightFileWarning
 from stmulnet.models.config import ModelConfig
 from stmulnet.models.layers import Layer, official_layers
 from stmulnet.models.matconvnet.file import MatLayer, MatNet, read_mat
@@ -27,6 +27,10 @@ from stmulnet.models.matconvnet.match import match_layers
 from stmulnet.models.multiplier import RGB_CHANNELS, Network, build_empty, fill
 from stmulnet.models.provenance import check_names, read_provenance
 from stmulnet.models.resnet import BN_EPS
+
+# The files' smallest standard deviation is sqrt(eps). A tenth of it still comes out of single precision, where the
+# variance is stored without eps; less is damage.
+MIN_SIGMA = 0.1 * BN_EPS**0.5
 
 Array = NDArray[Any]
 
@@ -56,12 +60,12 @@ def import_mat(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Netwo
         layers = official_layers(model, config)
         pairs = match_layers(graph, layers, _filter_shapes(model, layers))
         tensors = _tensors(pairs, {param.name: param.value for param in net.params}, model.state_dict(), dtype)
-        tensors |= {name: torch.from_numpy(value).to(dtype) for name, value in _means(net, config).items()}
+        tensors |= {name: torch.from_numpy(value).to(dtype) for name, value in _means(path, net, config).items()}
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     model.metadata = {"provenance": provenance}
     for problem in check_names(provenance, config):
-        warnings.warn(f"{path}: {problem}", stacklevel=2)
+        warnings.warn(f"{path}: {problem}", WeightFileWarning, stacklevel=3)
     return fill(model, tensors)
 
 
@@ -79,24 +83,27 @@ def _tensors(
 ) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for layer, found in pairs:
-        given = [values[name] for name in found.params]
-        for name, value in zip(found.params, given, strict=True):
-            if not np.isfinite(value).all():
-                raise CheckpointError(f"parameter {name} holds values that are not finite")
-        if layer.type in CONVOLUTIONS:
-            arrays = {"weight": from_official(layer.type, given[0])} | dict(zip(["bias"], given[1:], strict=False))
-        elif layer.type == "BatchNorm":
-            mean, variance = _statistics(found, given[2])
-            arrays = {"weight": given[0], "bias": given[1], "running_mean": mean, "running_var": variance}
-            tensors[f"{layer.module}.num_batches_tracked"] = torch.zeros((), dtype=torch.long)
-        elif layer.type == "Scale":
-            arrays = {"weight": given[0], "bias": given[1]}
-        else:
-            continue
-        for attribute, array in arrays.items():
+        for attribute, official, array in _arrays(layer, found, values):
             name = f"{layer.module}.{attribute}"
-            tensors[name] = _fitting(found, name, array, tuple(wanted[name].shape), dtype)
+            try:
+                tensors[name] = _fitting(array, tuple(wanted[name].shape), dtype)
+            except ValueError as error:
+                raise CheckpointError(f"layer {found.name}: parameter {official} {error}") from error
+        if layer.type == "BatchNorm":
+            tensors[f"{layer.module}.num_batches_tracked"] = torch.zeros((), dtype=torch.long)
     return tensors
+
+
+def _arrays(layer: Layer, found: MatLayer, values: Mapping[str, Array]) -> Iterator[tuple[str, str, Array]]:
+    """Our module's attribute, the parameter's name in the file, and its values."""
+    names, given = found.params, [values[name] for name in found.params]
+    if layer.type in CONVOLUTIONS:
+        given[0] = from_official(layer.type, given[0])
+    yield from zip(("weight", "bias"), names, given, strict=False)
+    if layer.type == "BatchNorm":
+        mean, variance = _statistics(found, given[2])
+        yield "running_mean", names[2], mean
+        yield "running_var", names[2], variance
 
 
 def _statistics(layer: MatLayer, moments: Array) -> tuple[Array, Array]:
@@ -104,21 +111,27 @@ def _statistics(layer: MatLayer, moments: Array) -> tuple[Array, Array]:
     if moments.ndim != 2 or moments.shape[1] != 2:
         raise CheckpointError(f"parameter {layer.params[2]} has shape {moments.shape}, needs (channels, 2)")
     sigma = moments[:, 1].astype(np.float64)
-    if (sigma <= 0).any():
-        raise CheckpointError(f"parameter {layer.params[2]}: standard deviations must be positive, found {sigma.min()}")
+    if (sigma < MIN_SIGMA).any():
+        raise CheckpointError(
+            f"parameter {layer.params[2]}: the smallest standard deviation is {sigma.min():g}; they contain eps, so they "
+            f"must be {BN_EPS**0.5:.2g} or more"
+        )
     return moments[:, 0], sigma**2 - BN_EPS
 
 
-def _fitting(layer: MatLayer, name: str, array: Array, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+def _fitting(array: Array, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """``array`` with ``shape``; vectors are stored as C x 1, 1 x C or C (setLrWd.m squeezes them)."""
     if len(shape) == 1 and array.size == shape[0] and max(array.shape, default=1) == array.size:
         array = array.ravel()
     if array.shape != shape:
-        raise CheckpointError(f"layer {layer.name}: the values of {name} have shape {array.shape}, need {shape}")
-    return torch.from_numpy(np.asarray(array, order="C" if array.ndim == 1 else "K")).to(dtype)
+        raise ValueError(f"has shape {array.shape}, needs {shape}")
+    tensor = torch.from_numpy(np.asarray(array, order="C" if array.ndim == 1 else "K")).to(dtype)
+    if not torch.isfinite(tensor).all():  # after the conversion, in which doubles can overflow
+        raise ValueError("holds values that are not finite")
+    return tensor
 
 
-def _means(net: MatNet, config: ModelConfig) -> dict[str, Array]:
+def _means(path: Path, net: MatNet, config: ModelConfig) -> dict[str, Array]:
     """The mean per channel: 20 of flow, then 3 of RGB (STMulNet.m:172-180); of an RGB image, its average."""
     sizes = {"motion": FLOW_CHANNELS, "appearance": RGB_CHANNELS}
     sizes = {stream: size for stream, size in sizes.items() if stream in config.streams}
@@ -129,14 +142,17 @@ def _means(net: MatNet, config: ModelConfig) -> dict[str, Array]:
         "flow_std": np.ones(FLOW_CHANNELS),
     }
     if net.mean is None:
-        warnings.warn(f"no averageImage in the file; the official means of {config.streams} are used", stacklevel=3)
+        problem = "no meta.normalization.averageImage; the official means (128, and ImageNet's colour) are used"
+        warnings.warn(f"{path}: {problem}", WeightFileWarning, stacklevel=4)
         return means
+    with np.errstate(over="ignore"):  # doubles that single precision does not hold
+        finite = np.isfinite(net.mean.astype(np.float32)).all()
+    if not finite:
+        raise CheckpointError("meta.normalization.averageImage holds values that are not finite")
     mean, channels = net.mean.astype(np.float64), sum(sizes.values())
     mean = mean.mean((0, 1)) if mean.ndim == 3 else mean.ravel()
     if mean.shape != (channels,):
         raise CheckpointError(f"meta.normalization.averageImage has shape {net.mean.shape}, needs {channels} channels")
-    if not np.isfinite(mean).all():
-        raise CheckpointError("meta.normalization.averageImage holds values that are not finite")
     if "motion" in sizes:
         means["flow_mean"] = mean[:FLOW_CHANNELS]
     if "appearance" in sizes:
