@@ -32,14 +32,16 @@ def export_mat(model: Network, path: str | Path) -> None:
         raise CheckpointError(f"{path}: MatConvNet files end in .mat; give the file that suffix")
     config, state = model.config, {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     if config.head_pool == "global":
-        raise CheckpointError("head_pool 'global' has no layer in MatConvNet files, whose average has a fixed window")
+        raise CheckpointError(
+            f"{path}: head_pool 'global' has no layer in MatConvNet files, whose average has a fixed window"
+        )
     if any((state[name] != 1).any() for name in ("rgb_std", "flow_std")):
         raise CheckpointError(
-            "the network divides its images by a standard deviation, which MatConvNet files cannot say"
+            f"{path}: the network divides its images by a standard deviation, which MatConvNet files cannot say"
         )
     bad = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
     if bad:
-        raise CheckpointError(f"tensor {bad[0]} holds values that are not finite")
+        raise CheckpointError(f"{path}: tensor {bad[0]} holds values that are not finite")
     layers = official_layers(model, config)
     net = MatNet(
         layers=[*(_mat_layer(layer, state) for layer in layers), *_losses(layers)],

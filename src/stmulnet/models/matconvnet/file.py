@@ -3,10 +3,10 @@
 Layout: saveobj.m of MatConvNet. Fields that only some versions write may be missing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from stmulnet.errors import CheckpointError
 from stmulnet.files import atomic_path
 
 PACKAGE = "dagnn."  # of MatConvNet's layer classes
+NO_NUMBERS = {"c": "complex numbers", "O": "a cell or struct", "U": "text"}  # by NumPy's kind of type
+
+Entry = TypeVar("Entry")
 
 
 @dataclass
@@ -46,7 +49,7 @@ class MatNet:
     layers: list[MatLayer]
     params: list[MatParam]
     mean: NDArray[Any] | None = None  # meta.normalization.averageImage
-    image_size: tuple[int, ...] | None = None  # height, width, channels
+    image_size: tuple[float, ...] | None = None  # height, width, channels; as the file has them
     class_names: list[str] | None = None
 
 
@@ -67,18 +70,22 @@ def read_mat(path: Path) -> MatNet:
         raise CheckpointError(f"{path}: damaged, or not a MATLAB file ({type(error).__name__}: {error})") from error
     net = _struct(content["net"]) if "net" in names else {name: content.get(name) for name in wanted}
     if net.get("layers") is None or net.get("params") is None:
+        found = f"net with {', '.join(net) or 'no fields'}" if "net" in names else ", ".join(sorted(names)) or "nothing"
         raise CheckpointError(
-            f"{path}: holds no DagNN: needs net, or layers and params, and has {', '.join(sorted(names)) or 'nothing'}"
+            f"{path}: holds no DagNN, which has layers and params (in net or by themselves); it holds {found}"
         )
     try:
         return _understand(net)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: its layers or params are not those of a DagNN ({error})") from error
+        raise CheckpointError(f"{path}: not as MatConvNet saves a DagNN: {error}") from error
 
 
 def _check_signature(path: Path) -> None:
-    with path.open("rb") as file:
-        start = file.read(520)
+    try:
+        with path.open("rb") as file:
+            start = file.read(520)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
     if b"\x89HDF" in start:
         raise CheckpointError(
             f"{path}: a MATLAB 7.3 file; in MATLAB, load it and save it again with save(file, 'net', '-v7')"
@@ -90,14 +97,27 @@ def _check_signature(path: Path) -> None:
 def _understand(net: dict[str, Any]) -> MatNet:
     meta = _struct(net.get("meta"))
     normalization, classes = _struct(meta.get("normalization")), _struct(meta.get("classes"))
-    mean, size = normalization.get("averageImage"), normalization.get("imageSize")
+    mean, size = (_optional_numbers(normalization, name) for name in ("averageImage", "imageSize"))
     return MatNet(
-        layers=[_layer(_struct(entry)) for entry in _items(net["layers"])],
-        params=[_param(_struct(entry)) for entry in _items(net["params"])],
-        mean=mean if mean is not None and mean.size else None,
-        image_size=tuple(int(side) for side in size.ravel()) if size is not None and size.size else None,
+        layers=_entries("layer", net["layers"], _layer),
+        params=_entries("parameter", net["params"], _param),
+        mean=mean,
+        image_size=None if size is None else tuple(map(float, size.ravel())),
         class_names=_texts(classes.get("name")) or None,
     )
+
+
+def _entries(what: str, array: Any, understand: Callable[[dict[str, Any]], Entry]) -> list[Entry]:
+    """The entries of a struct array, counted as in MATLAB where one is not understood."""
+    found = []
+    for number, entry in enumerate(np.asarray(array, dtype=object).ravel(), start=1):
+        try:
+            found.append(understand(_struct(entry)))
+        except KeyError as error:
+            raise ValueError(f"{what} {number} has no field {error}") from error
+        except ValueError as error:
+            raise ValueError(f"{what} {number}: {error}") from error
+    return found
 
 
 def _layer(entry: dict[str, Any]) -> MatLayer:
@@ -112,15 +132,20 @@ def _layer(entry: dict[str, Any]) -> MatLayer:
 
 
 def _param(entry: dict[str, Any]) -> MatParam:
-    name, value = _text(entry["name"]), entry["value"]
+    name = _text(entry["name"])
+    return MatParam(name, _numbers(name, entry["value"]))
+
+
+def _numbers(name: str, value: Any) -> NDArray[Any]:
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
-        raise ValueError(f"parameter {name} is no array of numbers")
-    return MatParam(name, value)
+        found = NO_NUMBERS.get(value.dtype.kind, str(value.dtype)) if hasattr(value, "dtype") else type(value).__name__
+        raise ValueError(f"{name} must be an array of real numbers, is {found}")
+    return value
 
 
-def _items(array: Any) -> Iterable[Any]:
-    """Entries of a struct array or cell."""
-    return np.asarray(array, dtype=object).ravel()
+def _optional_numbers(fields: dict[str, Any], name: str) -> NDArray[Any] | None:
+    value = fields.get(name)
+    return None if value is None or not np.asarray(value).size else _numbers(name, value)
 
 
 def _struct(value: Any) -> dict[str, Any]:

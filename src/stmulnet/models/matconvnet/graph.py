@@ -7,6 +7,7 @@ import numpy as np
 from stmulnet.errors import CheckpointError
 from stmulnet.models.matconvnet.file import MatLayer, MatNet
 
+KINDS = ("Conv", "ConvTime", "BatchNorm", "ReLU", "Pooling", "PoolTime", "Sum", "Mul", "Scale", "DropOut")
 NO_PART = {"Loss", "LossSpatioTemporal", "LossSmoothL1", "SoftMax"}  # of what is computed for a score
 
 
@@ -14,14 +15,21 @@ class Graph:
     """Layers that take part in scoring, by the variables they make and read."""
 
     def __init__(self, net: MatNet) -> None:
-        self.shapes = {param.name: four_axes(param.value.shape) for param in net.params}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        for param in net.params:
+            if param.name in self.shapes:
+                raise CheckpointError(f"parameter {param.name} stands in the file twice")
+            self.shapes[param.name] = four_axes(param.value.shape)
         layers = [layer for layer in net.layers if layer.type not in NO_PART]
+        for layer in layers:
+            _check_kind(layer)
         self.layers = _without_idle_dropout(layers)
         self.producers: dict[str, MatLayer] = {}
         self.readers: dict[str, list[MatLayer]] = {}
         for layer in self.layers:
-            if len(layer.outputs) != 1 or layer.outputs[0] in self.producers:
-                raise CheckpointError(f"layer {layer.name} must make one variable of its own, makes {layer.outputs}")
+            if layer.outputs[0] in self.producers:
+                other = self.producers[layer.outputs[0]].name
+                raise CheckpointError(f"layers {other} and {layer.name} both make the variable {layer.outputs[0]}")
             self.producers[layer.outputs[0]] = layer
             for name in dict.fromkeys(layer.inputs):
                 self.readers.setdefault(name, []).append(layer)
@@ -30,6 +38,11 @@ class Graph:
                     raise CheckpointError(
                         f"layer {layer.name} needs the parameter {name}, which the file does not hold"
                     )
+
+    @property
+    def roots(self) -> list[MatLayer]:
+        """Convolutions that read what no layer makes: images."""
+        return [layer for layer in self.layers if layer.type == "Conv" and layer.inputs[0] not in self.producers]
 
     def made_by(self, variable: str, kind: str) -> MatLayer | None:
         """The layer that makes ``variable``, if it is of that kind."""
@@ -50,6 +63,18 @@ class Graph:
 def four_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
     """MATLAB does not store trailing axes of length 1."""
     return (*shape, *(1,) * (4 - len(shape)))
+
+
+def _check_kind(layer: MatLayer) -> None:
+    if layer.type not in KINDS:
+        raise CheckpointError(
+            f"layer {layer.name} is of type {layer.type}, which no network of this package has; known are "
+            f"{', '.join(KINDS)}, and losses"
+        )
+    if not layer.inputs or len(layer.outputs) != 1:
+        raise CheckpointError(
+            f"layer {layer.name} must read variables and make one, reads {layer.inputs} and makes {layer.outputs}"
+        )
 
 
 def _without_idle_dropout(layers: list[MatLayer]) -> list[MatLayer]:
@@ -77,7 +102,7 @@ def numbers(layer: MatLayer, name: str, default: list[float]) -> list[float]:
     if not array.size:
         return default
     if array.dtype.kind not in "fiub":
-        raise CheckpointError(f"layer {layer.name}: {name} must be numbers, is {array.ravel()[0]!r}")
+        raise CheckpointError(f"layer {layer.name}: {name} must be numbers, is {str(array.ravel()[0])!r}")
     return [float(item) for item in array.ravel()]
 
 
@@ -93,6 +118,12 @@ def pair(layer: MatLayer, name: str, default: float = 1) -> list[float]:
     """Stride or window along y and x."""
     values = numbers(layer, name, [default])
     return values * 2 if len(values) == 1 else values
+
+
+def options(layer: MatLayer) -> set[str]:
+    """Words among the options that MatConvNet passes to the layer's function, in lower case."""
+    items = [np.asarray(item).ravel() for item in np.ravel(layer.block.get("opts", []))]
+    return {str(item[0]).lower() for item in items if item.dtype.kind == "U" and item.size}
 
 
 def text(layer: MatLayer, name: str, default: str) -> str:

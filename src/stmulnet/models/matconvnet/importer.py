@@ -101,20 +101,20 @@ def _arrays(layer: Layer, found: MatLayer, values: Mapping[str, Array]) -> Itera
         given[0] = from_official(layer.type, given[0])
     yield from zip(("weight", "bias"), names, given, strict=False)
     if layer.type == "BatchNorm":
-        mean, variance = _statistics(found, given[2])
+        mean, variance = _statistics(found, given[2], channels=given[0].size)
         yield "running_mean", names[2], mean
         yield "running_var", names[2], variance
 
 
-def _statistics(layer: MatLayer, moments: Array) -> tuple[Array, Array]:
+def _statistics(layer: MatLayer, moments: Array, *, channels: int) -> tuple[Array, Array]:
     """Mean and variance of a BatchNorm; sigma already contains eps (BatchNorm.m, utils/layers.py)."""
-    if moments.ndim != 2 or moments.shape[1] != 2:
-        raise CheckpointError(f"parameter {layer.params[2]} has shape {moments.shape}, needs (channels, 2)")
+    if moments.shape != (channels, 2):
+        raise CheckpointError(f"parameter {layer.params[2]} has shape {moments.shape}, needs {(channels, 2)}")
     sigma = moments[:, 1].astype(np.float64)
     if (sigma < MIN_SIGMA).any():
         raise CheckpointError(
-            f"parameter {layer.params[2]}: the smallest standard deviation is {sigma.min():g}; they contain eps, so they "
-            f"must be {BN_EPS**0.5:.2g} or more"
+            f"parameter {layer.params[2]}: the smallest standard deviation is {sigma.min():g}; with eps in it, "
+            f"{BN_EPS**0.5:.2g} is the least"
         )
     return moments[:, 0], sigma**2 - BN_EPS
 

@@ -16,6 +16,7 @@ from stmulnet.models.matconvnet.graph import Graph, number, pads, pair, text
 STREAM_OF_CHANNELS = {3: "appearance", FLOW_CHANNELS: "motion"}
 STEM_CHANNELS = 64  # of the official networks
 MAX_CONVS = 3  # in a residual branch
+MAX_IMAGE_SIDE = 4096  # a damaged file must not make us take its size for granted
 ALL_FRAMES = float("inf")  # PoolTime.m: poolSize(2)
 
 
@@ -59,25 +60,49 @@ def infer_config(net: MatNet, graph: Graph) -> ModelConfig:
             fusion=_fusion(graph, streams),
             temporal_conv=temporal_conv,
             temporal_pool=_temporal_pool(graph, first.last_state),
-            input_size=int(net.image_size[0]) if net.image_size else INPUT_SIZE,
-            head_pool=int(pair(pool5, "poolSize")[0]),
+            input_size=_input_size(net),
+            head_pool=_whole(pool5, "poolSize")[0],
         )
     except ConfigError as error:
         raise CheckpointError(f"its layers form no network of this package: {error}") from error
 
 
+def _input_size(net: MatNet) -> int:
+    """Side of the training images; files need not say it."""
+    sides = set(net.image_size[:2]) if net.image_size else {float(INPUT_SIZE)}
+    side = max(sides)
+    if len(sides) > 1 or not side.is_integer() or side > MAX_IMAGE_SIDE:
+        raise CheckpointError(
+            f"meta.normalization.imageSize is {net.image_size}, needs one side for height and width, of whole pixels "
+            f"up to {MAX_IMAGE_SIDE}"
+        )
+    return int(side)
+
+
+def _whole(layer: MatLayer, name: str) -> list[int]:
+    """Two whole numbers among a layer's properties."""
+    values = pair(layer, name)
+    if len(values) != 2 or not all(value.is_integer() for value in values):
+        raise CheckpointError(f"layer {layer.name} ({layer.type}): {name} is {values}, needs two whole numbers")
+    return [int(value) for value in values]
+
+
 def find_streams(graph: Graph) -> dict[str, StreamOf]:
     """The streams of a file by their name."""
-    roots = [layer for layer in graph.layers if layer.type == "Conv" and layer.inputs[0] not in graph.producers]
     units = _units(graph)
     streams: dict[str, StreamOf] = {}
-    for root in roots:
+    for root in graph.roots:
         channels = graph.filter_shape(root)[2]
         stream = STREAM_OF_CHANNELS.get(channels)
-        if stream is None or stream in streams:
+        if stream is None:
             raise CheckpointError(
-                f"layer {root.name} reads an image of {channels} channels; one stream of 3 (RGB) and one of "
-                f"{FLOW_CHANNELS} (flow) are known"
+                f"layer {root.name} reads {channels} channels of {root.inputs[0]}, which no layer makes; images have "
+                f"3 (RGB) or {FLOW_CHANNELS} (flow)"
+            )
+        if stream in streams:
+            raise CheckpointError(
+                f"layers {streams[stream].conv1.name} and {root.name} both read images of {channels} channels; one "
+                f"stream of 3 (RGB) and one of {FLOW_CHANNELS} (flow) are known"
             )
         streams[stream] = _stream(graph, root, units)
     if not streams:
@@ -228,11 +253,11 @@ def _temporal_pool(graph: Graph, last_state: str) -> TemporalPoolConfig | None:
     if not pools:
         return None
     pool = _only(pools, f"temporal pooling of {last_state}")
-    frames = pair(pool, "poolSize")[1]
+    all_frames = pair(pool, "poolSize")[1:] == [ALL_FRAMES]
     return TemporalPoolConfig(
         kind="max" if text(pool, "method", "max") == "max" else "avg",
-        window="all" if frames == ALL_FRAMES else int(frames),
-        stride=int(pair(pool, "stride")[1]),
+        window="all" if all_frames else _whole(pool, "poolSize")[1],
+        stride=_whole(pool, "stride")[1],
     )
 
 

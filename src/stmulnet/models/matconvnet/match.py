@@ -8,7 +8,10 @@ from collections.abc import Iterable, Mapping
 from stmulnet.errors import CheckpointError
 from stmulnet.models.layers import Layer
 from stmulnet.models.matconvnet.file import MatLayer
-from stmulnet.models.matconvnet.graph import Graph, numbers, pads, pair, text
+from stmulnet.models.matconvnet.graph import Graph, numbers, options, pads, pair, text
+
+# Options that come after a layer's own properties, and would win.
+OVERRIDING = {"dilate", "epsilon", "leak", "method", "moments", "pad", "stride"}
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -43,8 +46,7 @@ def match_layers(graph: Graph, wanted: list[Layer], shapes: Shapes) -> list[tupl
 
 def _images(graph: Graph, wanted: list[Layer], shapes: Shapes) -> dict[str, str]:
     """What the network and the file call the images: told apart by their channels."""
-    roots = [layer for layer in graph.layers if layer.type == "Conv" and layer.inputs[0] not in graph.producers]
-    by_channels = {graph.filter_shape(root)[2]: root.inputs[0] for root in roots}
+    by_channels = {graph.filter_shape(root)[2]: root.inputs[0] for root in graph.roots}
     first = [layer for layer in wanted if layer.module.endswith(".conv1")]
     return {layer.inputs[0]: by_channels[shapes[layer.name][2]] for layer in first}
 
@@ -75,6 +77,8 @@ def _find(graph: Graph, layer: Layer, inputs: list[str], used: set[int], shape: 
 def _check_properties(layer: Layer, found: MatLayer) -> None:
     if len(found.params) != len(layer.params):
         raise CheckpointError(f"layer {found.name} has {len(found.params)} parameters, needs {len(layer.params)}")
+    if overriding := sorted(options(found) & OVERRIDING):
+        raise CheckpointError(f"layer {found.name} ({found.type}): opts sets {overriding[0]}, which its property must")
     wanted, given = _wanted(layer), _given(layer, found)
     for name, value in wanted.items():
         if given[name] != value:
@@ -88,7 +92,9 @@ def _wanted(layer: Layer) -> dict[str, object]:
     if layer.type == "DropOut":
         return {"rate": [block["rate"]]}
     if layer.type in ("Conv", "ConvTime"):
-        return {"pad": block["pad"], "stride": block["stride"], "dilate": [1, 1]}
+        return {"pad": block["pad"], "stride": block["stride"], "dilate": [1, 1], "hasBias": [block["hasBias"]]}
+    if layer.type == "Scale":
+        return {"hasBias": [True]}
     if layer.type in ("Pooling", "PoolTime"):
         size = [float("inf") if side == "all" else side for side in block["poolSize"]]
         return {"pad": block["pad"], "stride": block["stride"], "poolSize": size, "method": block["method"]}
@@ -103,6 +109,7 @@ def _given(layer: Layer, found: MatLayer) -> dict[str, object]:
         "pad": pads(found),
         "stride": pair(found, "stride"),
         "dilate": pair(found, "dilate"),
+        "hasBias": numbers(found, "hasBias", [len(layer.params) > 1]),  # if false, MatConvNet leaves a bias out
         "poolSize": pair(found, "poolSize"),
         "method": text(found, "method", "max"),
     }
