@@ -7,6 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# Repeatable, like every other test: no random seed, no memory of earlier runs.
+settings.register_profile("project", derandomize=True, database=None, deadline=None, max_examples=60)
+settings.load_profile("project")
 
 SHARED_DIR = Path(__file__).resolve().parents[2] / "shared"
 
