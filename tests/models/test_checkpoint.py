@@ -98,7 +98,8 @@ def test_damaged_files_are_refused(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is a folder; train a network"):
         load_model(tmp_path)
     torch.save({"x": torch.zeros(1)}, tmp_path / "x.pth")
-    with pytest.raises(CheckpointError, match=r"not a safetensors file.* ImageNet weights in \.pth go into create_model"):
+    advice = r"not a safetensors file.* ImageNet weights in \.pth go into create_model"
+    with pytest.raises(CheckpointError, match=advice):
         load_model(tmp_path / "x.pth")
     saved.write_bytes(saved.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="damaged"):

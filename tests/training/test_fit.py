@@ -98,6 +98,8 @@ def test_run_folder_holds_everything(tiny_project: Any, tmp_path: Path, capsys: 
     assert model.class_names == tiny_project.class_names
     assert model.metadata["training"]["learning_rates"] == [0.01, 0.001]
     assert model.metadata["preprocessing"]["frames"]["short_side"] == 64
+    assert model.metadata["metric"]["top1"] == history[-1]["val_top1"]
+    assert model.metadata["metric"]["list"] == "validation list of split 1"
 
 
 @pytest.mark.parametrize("network", ["appearance_resnet50", "motion_resnet50", "two_stream_resnet50"])

@@ -154,9 +154,18 @@ def fit(
         training, validation, batch_size=config.sub_batch_size, workers=config.workers, seed=config.seed
     )
     _run(_trainer(config, run, device, len(training)), module, data, checkpoint)
-    model.metadata |= {**(metadata or {}), "training": config.to_header()}
+    model.metadata |= {**(metadata or {}), "training": config.to_header(), **_metric(config, run)}
     save_model(model.cpu().eval(), run / WEIGHTS_FILE)
     return model
+
+
+def _metric(config: TrainConfig, run: Path) -> dict[str, Any]:
+    """How good the weights are, for their header, where the last epoch was validated."""
+    if not config.validate_every or config.epochs % config.validate_every:
+        return {}
+    top1 = History(run / HISTORY_FILE).rows()[-1]["val_top1"]
+    protocol = f"test protocol, {config.validation_frames} frames, original and mirrored"
+    return {"metric": {"top1": top1, "list": f"validation list of split {config.split}", "protocol": protocol}}
 
 
 def _trainer(config: TrainConfig, run: Path, device: str, clips_per_epoch: int) -> Trainer:
