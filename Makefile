@@ -25,6 +25,7 @@ lint: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/flow.py
+	$(BIN)/python benchmarks/weights.py
 
 clean:
 	rm -rf .venv runs build dist
