@@ -39,10 +39,42 @@ def test_opencv_backend_runs_with_opencvs_defaults(frames: NDArray[np.uint8]) ->
 
 
 def test_unknown_backend_is_refused(frames: NDArray[np.uint8]) -> None:
-    with pytest.raises(ConfigError, match="no flow backend 'farneback'; choose one of: tvl1, opencv"):
+    with pytest.raises(ConfigError, match="no flow backend 'farneback'; choose one of: tvl1, opencv, dis"):
         estimate_flow(frames, backend="farneback")
     with pytest.raises(ConfigError, match="no flow backend 'x'"):
         flow_record("x")
+
+
+def test_dis_is_opencvs_fast_preset(frames: NDArray[np.uint8]) -> None:
+    flow = estimate_flow(frames, backend="dis")
+    assert flow.shape == (3, 2, 48, 60)
+    np.testing.assert_allclose(np.median(flow, axis=(0, 2, 3)), [2.0, -1.0], atol=0.15)
+    first, second = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames[1:3])
+    preset = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    expected = preset.calc(first, second, np.zeros((48, 60, 2), np.float32))
+    np.testing.assert_array_equal(flow[1], np.moveaxis(expected, 2, 0))
+    np.testing.assert_array_equal(estimate_flow(frames, backend="dis", threads=2), flow)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (32, 400), (45, 33)])
+def test_dis_takes_small_frames(rng: np.random.Generator, size: tuple[int, int]) -> None:
+    flow = estimate_flow(rng.integers(0, 256, (3, *size), dtype=np.uint8), backend="dis")
+    assert flow.shape == (2, 2, *size)
+    assert np.isfinite(flow).all()
+
+
+def test_dis_refuses_what_it_would_crash_on(rng: np.random.Generator) -> None:
+    with pytest.raises(ConfigError, match=r"frames of 200x31 px are too small for DIS flow: .* at least 32 px"):
+        estimate_flow(rng.integers(0, 256, (2, 31, 200), dtype=np.uint8), backend="dis")
+    with pytest.raises(ConfigError, match=r"shape \(4,\)"):
+        estimate_flow(np.zeros(4, np.uint8), backend="dis")
+
+
+def test_record_of_dis_is_another_one() -> None:
+    record = flow_record("dis")
+    assert json.loads(json.dumps(record)) == record
+    assert (record["algorithm"], record["backend"], record["parameters"]["preset"]) == ("DIS", "dis", "fast")
+    assert "numba" not in record["libraries"]
 
 
 @pytest.mark.parametrize("backend", ["tvl1", "opencv"])

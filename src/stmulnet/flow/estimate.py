@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numba
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stmulnet.constants import FLOW_BOUND_PX, FLOW_ZERO_LEVEL
 from stmulnet.errors import ConfigError
+from stmulnet.flow.dis import dis, dis_parameters
 from stmulnet.flow.pairs import Flow, Gray, Solver, map_pairs
 from stmulnet.flow.tvl1 import TVL1Params, tvl1
 
@@ -47,7 +48,24 @@ def _opencv_solver() -> Solver[Gray]:
     return solve
 
 
-_BACKENDS: dict[str, Callable[..., Flow]] = {"tvl1": tvl1, "opencv": opencv_tvl1}
+def _tvl1_parameters() -> dict[str, Any]:
+    return {name.rstrip("_"): value for name, value in dataclasses.asdict(_PARAMS).items()}
+
+
+class _Backend(NamedTuple):
+    """One implementation, and what the record says of it."""
+
+    estimate: Callable[..., Flow]
+    algorithm: str
+    parameters: Callable[[], dict[str, Any]]
+    libraries: dict[str, str]  # besides OpenCV and NumPy
+
+
+_BACKENDS = {
+    "tvl1": _Backend(tvl1, "TV-L1", _tvl1_parameters, {"numba": numba.__version__}),
+    "opencv": _Backend(opencv_tvl1, "TV-L1", _tvl1_parameters, {}),
+    "dis": _Backend(dis, "DIS", dis_parameters, {}),
+}
 
 
 def estimate_flow(frames: NDArray[np.uint8], *, backend: str = "tvl1", threads: int = 1) -> Flow:
@@ -55,7 +73,8 @@ def estimate_flow(frames: NDArray[np.uint8], *, backend: str = "tvl1", threads: 
 
     Args:
         frames: (T, H, W) gray or (T, H, W, 3) RGB, uint8, 0..255, T >= 2, sides of at least 16 px.
-        backend: ``"tvl1"`` (the package's own) or ``"opencv"`` (OpenCV's, the reference).
+        backend: ``"tvl1"`` (the package's own), ``"opencv"`` (OpenCV's TV-L1, the reference) or ``"dis"`` (another
+            and far faster algorithm, see `stmulnet.flow.dis`).
         threads: Pairs of frames in work at the same time.
 
     Returns:
@@ -65,7 +84,7 @@ def estimate_flow(frames: NDArray[np.uint8], *, backend: str = "tvl1", threads: 
         ConfigError: If the backend is unknown, or frames or threads are not as above.
     """
     _check_backend(backend)
-    return _BACKENDS[backend](frames, threads=threads)
+    return _BACKENDS[backend].estimate(frames, threads=threads)
 
 
 def flow_record(backend: str) -> dict[str, Any]:
@@ -81,17 +100,15 @@ def flow_record(backend: str) -> dict[str, Any]:
         ConfigError: If the backend is unknown.
     """
     _check_backend(backend)
-    libraries = {"opencv": cv2.__version__, "numpy": np.__version__}
-    if backend == "tvl1":
-        libraries["numba"] = numba.__version__
+    chosen = _BACKENDS[backend]
     return {
-        "algorithm": "TV-L1",
+        "algorithm": chosen.algorithm,
         "backend": backend,
-        "parameters": {name.rstrip("_"): value for name, value in dataclasses.asdict(_PARAMS).items()},
+        "parameters": chosen.parameters(),
         "bound_px": FLOW_BOUND_PX,
         "rounding": "half up",
         "zero_level": FLOW_ZERO_LEVEL,
-        "libraries": libraries,
+        "libraries": {"opencv": cv2.__version__, "numpy": np.__version__, **chosen.libraries},
     }
 
 
