@@ -1,5 +1,6 @@
 """Output places are checked before the work; locks keep a second process out."""
 
+import errno
 import sys
 from pathlib import Path
 
@@ -42,3 +43,30 @@ def test_a_lock_is_held_by_one_until_its_end(tmp_path: Path) -> None:
             pytest.fail("two have the lock")
         with locked(place, busy):
             pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX locks")
+def test_several_share_a_lock_that_nobody_can_have_alone(tmp_path: Path) -> None:
+    busy = ConfigError("someone is there")
+    with locked(tmp_path, busy, shared=True):
+        with locked(tmp_path, busy, shared=True):
+            pass
+        with pytest.raises(ConfigError, match="someone is there"), locked(tmp_path, busy):
+            pytest.fail("one has it alone while another shares it")
+    with locked(tmp_path, busy), pytest.raises(ConfigError, match="someone"), locked(tmp_path, busy, shared=True):
+        pytest.fail("one shares what another has alone")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX locks")
+def test_a_file_system_without_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with locked(tmp_path, ConfigError("someone is there")):
+        pass
+    assert capsys.readouterr().err == f"note: {tmp_path}: this file system knows no locks; see that nothing else " + (
+        "writes there\n"
+    )

@@ -1,13 +1,17 @@
 """Writing files so that a reader never sees half of one."""
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stmulnet.console import notice
 from stmulnet.errors import ConfigError, StmulnetError
+
+_NO_LOCKS = {errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # network file systems
 
 
 @contextlib.contextmanager
@@ -35,12 +39,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def locked(place: Path, busy: StmulnetError | None) -> Iterator[None]:
+def locked(place: Path, busy: StmulnetError | None, *, shared: bool = False) -> Iterator[None]:
     """Keep other processes out of a folder or file that exists; the lock goes with the process, however that ends.
+
+    Where the file system knows no locks, which is said, nobody is kept out.
 
     Args:
         place: What to lock.
         busy: What to raise where another process has the lock; None waits until it is free.
+        shared: Keep out only those who want it for themselves.
     """
     try:
         import fcntl
@@ -50,10 +57,14 @@ def locked(place: Path, busy: StmulnetError | None) -> Iterator[None]:
     descriptor = os.open(place, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (fcntl.LOCK_NB if busy else 0))
         except BlockingIOError as error:
             assert busy is not None
             raise busy from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            notice(f"note: {place}: this file system knows no locks; see that nothing else writes there")
         yield
     finally:
         os.close(descriptor)

@@ -6,9 +6,10 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sized
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from typing import TypeVar
 
 Job = TypeVar("Job")
@@ -27,40 +28,64 @@ def default_workers() -> int:
 
 
 def map_unordered(
-    function: Callable[[Job], Result], jobs: Sequence[Job], *, workers: int
+    function: Callable[[Job], Result], jobs: Iterable[Job], *, workers: int, threads: bool = False
 ) -> Iterator[tuple[Job, Result]]:
     """Yield (job, result) as they finish. With one worker the jobs run in this process.
 
-    An exception of a job, an interruption, or the caller's leaving the loop stops all workers at once.
+    An exception of a job, an interruption, or the caller's leaving the loop stops all workers at once; threads finish
+    the job that they are at.
 
     Args:
-        function: A function of a module (workers are spawned and import it).
-        jobs: Values that can be pickled.
+        function: A function of a module (processes are spawned and import it).
+        jobs: Values that can be pickled. At most one more than there are workers is asked for before it is needed.
         workers: Number of processes, at most one per job.
+        threads: Whether the workers are threads of this process instead.
 
     Raises:
         WorkerDiedError: A worker process died.
     """
-    workers = min(workers, len(jobs))
+    if isinstance(jobs, Sized):
+        workers = min(workers, len(jobs))
     if workers <= 1:
         yield from ((job, function(job)) for job in jobs)
         return
     others = set(multiprocessing.active_children())
-    context = multiprocessing.get_context("spawn")  # fork is unsafe beside the threads of OpenCV, numba and torch
-    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    executor = ThreadPoolExecutor(workers) if threads else _processes(workers)
     try:
-        with _interrupts_held_back():
-            job_of = {executor.submit(function, job): job for job in jobs}
-        for future in as_completed(job_of):
-            yield job_of[future], future.result()
+        yield from _in_executor(executor, function, iter(jobs), ahead=workers + 1)
     except BaseException as error:
-        for process in set(multiprocessing.active_children()) - others:
-            process.kill()
+        if not threads:
+            for process in set(multiprocessing.active_children()) - others:
+                process.kill()
         if isinstance(error, BrokenProcessPool):
             raise WorkerDiedError(str(error)) from error
         raise
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def _processes(workers: int) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")  # fork is unsafe beside the threads of OpenCV, numba and torch
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+
+
+def _in_executor(
+    executor: Executor, function: Callable[[Job], Result], jobs: Iterator[Job], *, ahead: int
+) -> Iterator[tuple[Job, Result]]:
+    """Yield (job, result); ``ahead`` jobs at most are with the executor."""
+    job_of: dict[Future[Result], Job] = {}
+
+    def submit(count: int) -> None:
+        for job in islice(jobs, count):
+            with _interrupts_held_back():
+                job_of[executor.submit(function, job)] = job
+
+    submit(ahead)
+    while job_of:
+        for future in wait(job_of, return_when=FIRST_COMPLETED).done:
+            job, result = job_of.pop(future), future.result()
+            submit(1)
+            yield job, result
 
 
 @contextlib.contextmanager
