@@ -34,6 +34,23 @@ def st_mulnet(image: dict[str, Any] | None = None, flow: dict[str, Any] | None =
     return net
 
 
+def whole_state() -> files.Net:
+    """Not official: the gated sum becomes the appearance state, as it does in the motion stream."""
+    net = st_mulnet(stages=(2, 4))
+    for stage in (2, 4):
+        gate, old, name = (
+            net.layer(f"res{stage}a_relu_spatial_sum"),
+            f"res{stage}a_relu_spatial_sum",
+            f"res{stage}a_spatial_sum",
+        )
+        gate.name, gate.outputs = name, [name]
+        net.layer(f"res{stage}a_relu_spatial").inputs = [name]
+        for layer in net.layers:
+            layer.inputs = [f"res{stage}ax_spatial" if source == old else source for source in layer.inputs]
+    interpreter.calibrate(net, 5, size=64, frames=5)
+    return net
+
+
 def st_resnet(stage2: bool) -> files.Net:
     net = surgery.st_resnet_stage1(*bases())
     surgery.perturb_temporal(net, 9)
@@ -63,8 +80,8 @@ def scored(model: Network, rgb: Array, flow: Array) -> TwoStreamOutput:
     return out
 
 
-def reference(net: files.Net, rgb: Array, flow: Array) -> dict[str, Array]:
-    """Scores before averaging by stream, (K, W, h, w), evaluated in float64."""
+def reference(net: files.Net, rgb: Array, flow: Array, dtype: Any = np.float64) -> dict[str, Array]:
+    """Scores before averaging by stream, (K, W, h, w)."""
     streams = {"fc1000_spatial": "appearance", "fc1000_temporal": "motion"}
     if all(layer.name != "conv1_spatial" for layer in net.layers):
         streams = {"fc1000": "motion" if net.params[0].value.shape[2] == 20 else "appearance"}
@@ -73,7 +90,7 @@ def reference(net: files.Net, rgb: Array, flow: Array) -> dict[str, Array]:
         rgb=rgb if "appearance" in streams.values() else None,
         flow=flow if "motion" in streams.values() else None,
     )
-    values = interpreter.evaluate(net, inputs, FRAMES, keep=list(streams))
+    values = interpreter.evaluate(net, inputs, len(rgb), keep=list(streams), dtype=dtype)
     return {stream: values[name].transpose(2, 3, 0, 1) for name, stream in streams.items()}
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tests.models.scoring import SMALL, bases, make_clip, reference, st_mulnet, st_resnet, worst_error
-from tests.oracle import files, interpreter
+from tests.models.scoring import SMALL, bases, make_clip, reference, st_mulnet, st_resnet, whole_state, worst_error
+from tests.oracle import files, interpreter, surgery
 
-from stmulnet import load_model
+from stmulnet import create_model, load_model
 from stmulnet.errors import WeightFileWarning
 from stmulnet.models.matconvnet import export_mat
 
@@ -38,6 +38,10 @@ WIRINGS: dict[str, Any] = {
     "stride over time": lambda: st_mulnet(window=3, pool_stride=2),
     "numbered units": lambda: st_mulnet(flow={"units": (3, 3, 4, 2), "numbered_stages": (3, 4), "conv1_bias": False}),
     "numbered units in both": lambda: st_mulnet({"numbered_stages": (3, 4)}, {"numbered_stages": (3, 4)}),
+    "temporal convolutions in numbered units": lambda: st_mulnet(
+        {"numbered_stages": (3, 4)}, {"numbered_stages": (4,)}, time_anchor="b1_branch2b"
+    ),
+    "whole appearance state": whole_state,
     "torch geometry": lambda: st_mulnet(geometry="torch"),
     "basic units": lambda: st_mulnet(block="basic", time_anchor="b_branch2a"),
     "basic units, torch geometry": lambda: st_mulnet(block="basic", geometry="torch", add_conv3d=0),
@@ -193,3 +197,28 @@ def test_warnings_of_names(name: str, classes: int, warning: str | None, tmp_pat
         assert (model.class_names or [])[:2] == ["ApplyEyeMakeup", "ApplyLipstick"]
     else:
         assert model.class_names is None
+
+
+OFFICIAL = {50: {"units": (3, 4, 6, 3)}, 152: {"units": (3, 8, 36, 3), "numbered_stages": (3, 4), "conv1_bias": False}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("motion_depth", [50, 152])
+def test_full_size(motion_depth: int, tmp_path: Path) -> None:
+    """The published networks: ResNet-50 beside ResNet-50 or 152, 101 classes, 224 pixels."""
+    image = files.base_stream("img", seed=1, **OFFICIAL[50])  # type: ignore[arg-type]
+    flow = files.base_stream("flow", seed=2, dropout=0.8, **OFFICIAL[motion_depth])  # type: ignore[arg-type]
+    net = surgery.st_mulnet(image, flow)
+    surgery.perturb_temporal(net, 3)
+    interpreter.calibrate(net, 4)
+    path = tmp_path / f"ucf101ST-MulNet-img50-flow{motion_depth}-split=1.mat"
+    files.write(net, path, compress=False)
+    rng = np.random.default_rng(5)
+    images = rng.integers(0, 256, (6, 224, 224, 23), dtype=np.uint8)[:, ::16, ::16].repeat(16, 1).repeat(16, 2)
+    clip = images[..., :3], images[..., 3:]
+    want = reference(net, *clip, dtype=np.float32)
+    model = load_model(path)
+    assert model.config == create_model(f"st_mulnet_resnet50{'_resnet152' * (motion_depth == 152)}", 101).config
+    assert worst_error(model, *clip, want) < 2e-5
+    export_mat(model, tmp_path / "again.mat")
+    same_file(interpreter.read(tmp_path / "again.mat"), net)
