@@ -99,8 +99,8 @@ def test_counts_and_names(dataset: Path, moving: Callable[..., Frames]) -> None:
     assert tree.read_rgb("a {odd} +!!! name", [3]).shape == (1, 40, 56, 3)
 
 
-def test_flat_layout_is_named(dataset: Path) -> None:
-    assert open_tree(dataset).kind.startswith("frames: flat ({video}/frame{number:06d}.jpg), flow: flat (u/{video}/")
+def test_tree_is_named(dataset: Path) -> None:
+    assert open_tree(dataset).kind == ("frames: images/<video>/frame000001.jpg; flow: flows/u/<video>/frame000001.jpg")
 
 
 def test_class_folders_are_read(tmp_path: Path, moving: Callable[..., Frames], flow: Frames) -> None:
@@ -109,7 +109,7 @@ def test_class_folders_are_read(tmp_path: Path, moving: Callable[..., Frames], f
         write_flow(flow_folders(tmp_path, f"{group}/{video}"), flow)
     (tmp_path / "images" / ".hidden" / "c").mkdir(parents=True)
     tree = open_tree(tmp_path)
-    assert "class folders ({group}/{video}/" in tree.kind
+    assert tree.kind.startswith("frames: images/<class>/<video>/frame000001.jpg; flow: flows/u/<class>/<video>/")
     assert tree.videos() == ["a", "b"]
     assert (tree.num_frames("b"), tree.num_flows("a")) == (7, 6)
     assert tree.read_rgb("b", [1, 7]).shape == (2, 40, 56, 3)
@@ -141,17 +141,18 @@ def test_frames_alone(dataset: Path) -> None:
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="nowhere: no such folder"):
         FrameTree(tmp_path / "nowhere")
-    with pytest.raises(DatasetError, match=r"neither images/ nor flows/.*stmulnet extract"):
+    with pytest.raises(DatasetError, match=r"neither frames nor flow .*images, .*tvl1_flow, .*stmulnet extract"):
         open_tree(tmp_path)
 
 
-def test_unknown_layout_says_what_was_looked_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("modality", ["frames", "flow"])
+def test_unknown_tree_says_what_was_looked_for(tmp_path: Path, modality: str) -> None:
     (tmp_path / "clip").mkdir()
-    (tmp_path / "clip" / "img_00001.jpg").touch()
-    with pytest.raises(DatasetError) as caught:
-        FrameTree(tmp_path)
-    for part in (str(tmp_path), "{video}/frame{number:06d}.jpg", "{group}/{video}/frame{number:06d}.jpg"):
-        assert part in str(caught.value)
+    (tmp_path / "clip" / "clip_00001.jpg").touch()
+    with pytest.raises(DatasetError, match="no images in a known tree") as caught:
+        FrameTree(tmp_path) if modality == "frames" else FrameTree(None, tmp_path)
+    known = "<class>/<video>/frame000001.jpg" if modality == "frames" else "<video>/flow_x_000001.jpg"
+    assert all(part in str(caught.value) for part in (str(tmp_path), known, "img_", "png"))
 
 
 def test_missing_frame_is_named(dataset: Path) -> None:
@@ -181,14 +182,14 @@ def test_other_size_is_named(dataset: Path, moving: Callable[..., Frames], size:
 
 def test_gap_is_named(dataset: Path) -> None:
     (dataset / "images/clip/frame000003.jpg").unlink()
-    with pytest.raises(DatasetError, match=r"frame000003\.jpg: missing, while number 7 is there"):
+    with pytest.raises(DatasetError, match=r"frame000003\.jpg: missing, while frame000007\.jpg is there"):
         open_tree(dataset).num_frames("clip")
 
 
-def test_number_zero_is_named(dataset: Path) -> None:
-    (dataset / "images/clip/frame000007.jpg").rename(dataset / "images/clip/frame000000.jpg")
-    with pytest.raises(DatasetError, match=r"frame000000\.jpg: images count from 1"):
-        open_tree(dataset).num_frames("clip")
+def test_number_zero_is_named(dataset: Path, moving: Callable[..., Frames]) -> None:
+    write_frames(dataset / "images" / "zero", moving(3), first=0)
+    with pytest.raises(DatasetError, match=r"zero/frame000000\.jpg: images count from 1 in this tree"):
+        open_tree(dataset).num_frames("zero")
 
 
 def test_u_without_v(dataset: Path) -> None:

@@ -37,7 +37,6 @@ from stmulnet.models.checkpoint import load_model
 from stmulnet.models.multiplier import Network
 from stmulnet.video.manifest import MANIFEST_NAME, Manifest
 from stmulnet.video.pool import default_workers
-from stmulnet.video.store import FLOW_FOLDER, FRAMES_FOLDER
 
 Images = NDArray[np.uint8]
 Flow = NDArray[np.float32]
@@ -95,7 +94,8 @@ def evaluate(
     """Score the test videos of a split by the official protocol and print the accuracy.
 
     Args:
-        dataset: Folder that extract and annotate wrote: images/, flows/, annotations/annot01.json ...
+        dataset: Folder with frames and flow, in any known tree, and annotations/annot01.json ... (from extract or
+            import-archive, and annotate).
         weights: Weight file of a trained network (.safetensors) with the classes of the data set.
         split: Number of the split; its validation list is evaluated.
         out: Folder for scores.npz, metrics.json and report.html; without it the results are only printed.
@@ -114,6 +114,7 @@ def evaluate(
     _check_classes(network, weights, videos.class_names, annotation_path)
     if out is not None:
         check_output(out)
+    notice(f"{dataset}: {videos.tree.kind}")
     _compare_records(network, dataset)
     chosen = choose_device(device)
     table = score_videos(network, videos, device=chosen, workers=workers)
@@ -130,10 +131,9 @@ def evaluate(
 
 def open_test_list(dataset: Path, annotation: Path, network: Network, frames: int = TEST_FRAMES) -> TwoStreamDataset:
     """The validation list of an annotation, sampled and sized for the test protocol of a network."""
-    return TwoStreamDataset(
+    return TwoStreamDataset.in_folder(
         annotation,
-        dataset / FRAMES_FOLDER,
-        dataset / FLOW_FOLDER,
+        dataset,
         subset="validation",
         sampling=UniformFrames(frames),
         transform=TestTransform(network.config.input_size),

@@ -52,7 +52,8 @@ def train(
     """Train a network; the run folder gets weights, metrics, history and a checkpoint to resume from.
 
     Args:
-        dataset: Folder with images/, flows/ and annotations/ (from extract and annotate).
+        dataset: Folder with frames and flow, in any known tree, and annotations/ (from extract or import-archive, and
+            annotate).
         network: Name of the network, e.g. st_mulnet_resnet50.
         out: Run folder, new or empty; with --resume that of the started run.
         split: Split to train on; annotations/annot0N.json.

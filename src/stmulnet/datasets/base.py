@@ -5,7 +5,7 @@ T sampled frames, m distinct flow fields of their stacks, H x W pixels; everythi
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,9 @@ from torch.utils.data import Dataset
 from stmulnet.datasets.annotations import Annotation, VideoRecord, load_annotation
 from stmulnet.datasets.sampling import RandomStrideFrames, UniformFrames, flow_numbers
 from stmulnet.datasets.transforms import Transform
-from stmulnet.errors import ConfigError
+from stmulnet.errors import ConfigError, DatasetError
 from stmulnet.video.store import FrameTree
+from stmulnet.video.trees import find_roots
 
 STREAMS = ("appearance", "motion")
 
@@ -85,13 +86,42 @@ class TwoStreamDataset(Dataset[ClipSample]):
         annotation = annotation if isinstance(annotation, Annotation) else load_annotation(annotation)
         self.class_names = annotation.class_names
         self.records: list[VideoRecord] = annotation.records(subset)
-        self._rgb = _Reader("rgb", frames_root, cache=cache) if "appearance" in streams else None
-        self._flow = _Reader("flow", flow_root, cache=cache) if "motion" in streams else None
+        roots = {"appearance": ("frames_root", frames_root), "motion": ("flow_root", flow_root)}
+        for stream in streams:
+            name, root = roots[stream]
+            if root is None:
+                raise ConfigError(f"the {stream} stream needs {name}, the folder of its images, but got None")
+        # Both at once: how fields are numbered may depend on the frames beside them.
+        self.tree = FrameTree(*(root if stream in streams else None for stream, (_, root) in roots.items()))
+        self._rgb = _Reader(self.tree, "rgb", cache=cache) if "appearance" in streams else None
+        self._flow = _Reader(self.tree, "flow", cache=cache) if "motion" in streams else None
         self._sampling = sampling or (RandomStrideFrames() if subset == "training" else UniformFrames())
         self._transform = transform
         self._seed = seed
         # In shared memory: workers that outlive an epoch have their own copy of everything else.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def in_folder(
+        cls, annotation: Annotation | Path, dataset: Path, *, subset: str, streams: Sequence[str] = STREAMS, **options: Any
+    ) -> "TwoStreamDataset":
+        """The clips of a data set whose frames and flow lie in its folder, in any known tree.
+
+        Args:
+            annotation: An annotation file or its content.
+            dataset: The folder; see `stmulnet.video.trees.find_roots`.
+            subset: ``"training"`` or ``"validation"``.
+            streams: Streams to read.
+            options: Further arguments of the class.
+
+        Raises:
+            DatasetError: Frames or flow that a stream needs are not there.
+        """
+        roots = find_roots(dataset)
+        for stream, root, what in zip(STREAMS, roots, ("frames", "flow"), strict=True):
+            if stream in streams and root is None:
+                raise DatasetError(f"{dataset}: no {what} in this folder, which the {stream} stream needs; extract them")
+        return cls(annotation, roots.frames, roots.flow, subset=subset, streams=streams, **options)
 
     def __len__(self) -> int:
         """Number of videos."""
@@ -125,12 +155,9 @@ def _gather(images: Tensor | None, positions: Tensor | None) -> Tensor:
 class _Reader:
     """Reads the images of one modality, ``"rgb"`` or ``"flow"``; with a cache, every video once and completely."""
 
-    def __init__(self, modality: str, root: Path | None, *, cache: bool) -> None:
+    def __init__(self, tree: FrameTree, modality: str, *, cache: bool) -> None:
         self._is_rgb = modality == "rgb"
-        if root is None:
-            stream, name = ("appearance", "frames_root") if self._is_rgb else ("motion", "flow_root")
-            raise ConfigError(f"the {stream} stream needs {name}, the folder of its images, but got None")
-        self._tree = FrameTree(root) if self._is_rgb else FrameTree(None, root)
+        self._tree = tree
         self._cache: dict[str, Images] | None = {} if cache else None
 
     def read(self, record: VideoRecord, numbers: Numbers) -> tuple[Tensor, Tensor]:

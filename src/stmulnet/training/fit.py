@@ -278,10 +278,9 @@ def _dataset(
     sampling: FrameSampling,
     transform: Transform,
 ) -> TwoStreamDataset:
-    return TwoStreamDataset(
+    return TwoStreamDataset.in_folder(
         annotation,
-        config.dataset / "images",
-        config.dataset / "flows",
+        config.dataset,
         subset=subset,
         sampling=sampling,
         transform=transform,
