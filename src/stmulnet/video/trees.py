@@ -101,6 +101,7 @@ class ImageRoot:
         self.root = root
         self.layout = _recognise(root, forms)
         self.skipped = 0
+        self._known_names: tuple[list[str], ...] = tuple([] for _ in self.layout.folders)
 
     def skip_first(self) -> None:
         """Leave the first image of every video out: the second one is number 1 from now on."""
@@ -138,6 +139,8 @@ class ImageRoot:
             DatasetError: There are none, or their numbers have a gap.
         """
         names = set(self._names(plane, video))
+        if len(names) > self.skipped and names.issuperset(self._first_names(plane, len(names))):
+            return len(names) - self.skipped  # nothing else in the folder: quick, for data sets of millions of images
         first, prefix = self.layout.first, self.layout.prefixes[plane]
         following = (self.layout.file_name(plane, number) for number in itertools.count(first))
         found = sum(1 for _ in itertools.takewhile(names.__contains__, following))
@@ -166,6 +169,13 @@ class ImageRoot:
             return os.listdir(folder)
         except OSError as error:
             raise DatasetError(f"{folder}: cannot list the images of video {video!r}: {error.strerror}") from error
+
+    def _first_names(self, plane: int, count: int) -> list[str]:
+        """Names of the first images of a video, as the files count."""
+        known = self._known_names[plane]
+        start = self.layout.first
+        known += [self.layout.file_name(plane, number) for number in range(start + len(known), start + count)]
+        return known[:count]
 
     def _numbers(self, plane: int, names: Iterable[str]) -> list[int]:
         layout = self.layout
