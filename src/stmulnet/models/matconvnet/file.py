@@ -1,4 +1,4 @@
-"""A DagNN in a MATLAB file (version 5): plain Python on this side, structs and cells on the other.
+"""A DagNN in a MATLAB file (version 5): layers and parameters on this side, structs and cells on the other.
 
 Layout: saveobj.m of MatConvNet. Fields that only some versions write may be missing.
 """
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from stmulnet.errors import CheckpointError
 from stmulnet.files import atomic_path
+from stmulnet.models.matconvnet.mat5 import Other, read_variables
 
 PACKAGE = "dagnn."  # of MatConvNet's layer classes
-NO_NUMBERS = {"c": "complex numbers", "O": "a cell or struct", "U": "text"}  # by NumPy's kind of type
 
 Entry = TypeVar("Entry")
 
@@ -60,23 +60,19 @@ def read_mat(path: Path) -> MatNet:
         CheckpointError: Not a MATLAB file of version 5, damaged, or without a network.
     """
     _check_signature(path)
-    from scipy.io import loadmat, whosmat
-
     try:
-        names = {name for name, _, _ in whosmat(path)}
-        wanted = ["net"] if "net" in names else ["layers", "params", "meta"]
-        content = loadmat(path, variable_names=wanted, struct_as_record=False)
-    except Exception as error:  # SciPy's reader meets damage with whatever error comes first
-        raise CheckpointError(f"{path}: damaged, or not a MATLAB file ({type(error).__name__}: {error})") from error
-    net = _struct(content["net"]) if "net" in names else {name: content.get(name) for name in wanted}
+        variables = read_variables(path, ("net", "layers", "params", "meta"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged, or not a MATLAB file of version 5: {error}") from error
+    net = _struct(variables["net"]) if "net" in variables else variables
     if net.get("layers") is None or net.get("params") is None:
-        found = f"net with {', '.join(net) or 'no fields'}" if "net" in names else ", ".join(sorted(names)) or "nothing"
+        found = "net with " * ("net" in variables) + (", ".join(net) or "nothing")
         raise CheckpointError(
             f"{path}: holds no DagNN, which has layers and params (in net or by themselves); it holds {found}"
         )
     try:
         return _understand(net)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path}: not as MatConvNet saves a DagNN: {error}") from error
 
 
@@ -110,7 +106,7 @@ def _understand(net: dict[str, Any]) -> MatNet:
 def _entries(what: str, array: Any, understand: Callable[[dict[str, Any]], Entry]) -> list[Entry]:
     """The entries of a struct array, counted as in MATLAB where one is not understood."""
     found = []
-    for number, entry in enumerate(np.asarray(array, dtype=object).ravel(), start=1):
+    for number, entry in enumerate(array if isinstance(array, list) else [array], start=1):
         try:
             found.append(understand(_struct(entry)))
         except KeyError as error:
@@ -138,40 +134,47 @@ def _param(entry: dict[str, Any]) -> MatParam:
 
 def _numbers(name: str, value: Any) -> NDArray[Any]:
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
-        found = NO_NUMBERS.get(value.dtype.kind, str(value.dtype)) if hasattr(value, "dtype") else type(value).__name__
-        raise ValueError(f"{name} must be an array of real numbers, is {found}")
+        raise ValueError(f"{name} must be an array of real numbers, is {in_words(value)}")
     return value
+
+
+def in_words(value: Any) -> str:
+    """What something read from a file is, for messages."""
+    if isinstance(value, np.ndarray):
+        return "an array of complex numbers" if value.dtype.kind == "c" else f"an array of shape {value.shape}"
+    if isinstance(value, str):
+        return f"the text {value[:50]!r}"
+    return value.what if isinstance(value, Other) else "a cell or struct"
 
 
 def _optional_numbers(fields: dict[str, Any], name: str) -> NDArray[Any] | None:
     value = fields.get(name)
-    return None if value is None or not np.asarray(value).size else _numbers(name, value)
+    return None if value is None or is_empty(value) else _numbers(name, value)
+
+
+def is_empty(value: Any) -> bool:
+    """Whether something read from a file is MATLAB's [], {} or ''."""
+    return not value.size if isinstance(value, np.ndarray) else value in ([], "")
 
 
 def _struct(value: Any) -> dict[str, Any]:
-    """Fields of a 1x1 struct; nothing for what is none."""
-    while isinstance(value, np.ndarray):
-        if value.size != 1:
-            return {}
-        value = value.ravel()[0]
-    return {name: getattr(value, name) for name in getattr(value, "_fieldnames", ())}
+    """Fields of a 1x1 struct, also in a cell; nothing for what is none."""
+    while isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return value if isinstance(value, dict) else {}
 
 
 def _text(value: Any) -> str:
-    array = np.asarray(value)
-    if array.size == 0:
-        return ""
-    if array.dtype.kind != "U" or array.size != 1:
-        raise ValueError(f"a name was expected, found {str(value)[:50]}")
-    return str(array.ravel()[0])
+    if not isinstance(value, str):
+        raise ValueError(f"a name was expected, found {in_words(value)}")
+    return value
 
 
 def _texts(value: Any) -> list[str]:
     """A cell of strings, or a single string."""
-    if value is None or not np.asarray(value).size:
+    if value is None or is_empty(value):
         return []
-    array = np.asarray(value)
-    return [_text(array)] if array.dtype.kind == "U" and array.size == 1 else [_text(item) for item in array.ravel()]
+    return [_text(item) for item in value] if isinstance(value, list) else [_text(value)]
 
 
 def write_mat(net: MatNet, path: Path) -> None:

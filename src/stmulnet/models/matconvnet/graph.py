@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from stmulnet.errors import CheckpointError
-from stmulnet.models.matconvnet.file import MatLayer, MatNet
+from stmulnet.models.matconvnet.file import MatLayer, MatNet, in_words, is_empty
 
 KINDS = ("Conv", "ConvTime", "BatchNorm", "ReLU", "Pooling", "PoolTime", "Sum", "Mul", "Scale", "DropOut")
 NO_PART = {"Loss", "LossSpatioTemporal", "LossSmoothL1", "SoftMax"}  # of what is computed for a score
@@ -98,12 +98,11 @@ def number(layer: MatLayer, name: str, default: float) -> float:
 def numbers(layer: MatLayer, name: str, default: list[float]) -> list[float]:
     """Numbers among a layer's properties; older versions of MatConvNet lack some."""
     value: Any = layer.block.get(name)
-    array = np.asarray([] if value is None else value)
-    if not array.size:
+    if value is None or is_empty(value):
         return default
-    if array.dtype.kind not in "fiub":
-        raise CheckpointError(f"layer {layer.name}: {name} must be numbers, is {str(array.ravel()[0])!r}")
-    return [float(item) for item in array.ravel()]
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
+        raise CheckpointError(f"layer {layer.name}: {name} must be numbers, is {in_words(value)}")
+    return [float(item) for item in value.ravel()]
 
 
 def pads(layer: MatLayer) -> list[float]:
@@ -122,11 +121,13 @@ def pair(layer: MatLayer, name: str, default: float = 1) -> list[float]:
 
 def options(layer: MatLayer) -> set[str]:
     """Words among the options that MatConvNet passes to the layer's function, in lower case."""
-    items = [np.asarray(item).ravel() for item in np.ravel(layer.block.get("opts", []))]
-    return {str(item[0]).lower() for item in items if item.dtype.kind == "U" and item.size}
+    items = layer.block.get("opts", [])
+    return {item.lower() for item in (items if isinstance(items, list) else [items]) if isinstance(item, str)}
 
 
 def text(layer: MatLayer, name: str, default: str) -> str:
     """A word among a layer's properties."""
-    value = np.asarray(layer.block.get(name, default))
-    return str(value.ravel()[0]) if value.size else default
+    value = layer.block.get(name, default)
+    if not isinstance(value, str):
+        raise CheckpointError(f"layer {layer.name}: {name} must be a word, is {in_words(value)}")
+    return value
