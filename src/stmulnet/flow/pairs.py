@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmulnet.errors import ConfigError
-
-MIN_SIDE_PX = 16  # OpenCV's TV-L1 makes no pyramid level smaller than this
+from stmulnet.flow.frames import check_frames
 
 Frames = NDArray[np.uint8]
 Gray = NDArray[np.uint8]
@@ -45,7 +44,9 @@ def map_pairs(
     Raises:
         ConfigError: If frames or threads are not as above.
     """
-    _check(frames, threads)
+    check_frames(frames)
+    if threads < 1:
+        raise ConfigError(f"threads must be at least 1, got {threads}")
 
     def prepare(frame: Frames) -> Prepared:
         return prepare_gray(_gray(frame))
@@ -57,24 +58,6 @@ def map_pairs(
         else:
             _in_threads(frames, flow, prepare, make_solver, threads)
     return flow
-
-
-def _check(frames: Frames, threads: int) -> None:
-    allowed = "allowed is uint8 of shape (T, H, W) or (T, H, W, 3), RGB"
-    if not isinstance(frames, np.ndarray):
-        raise ConfigError(f"frames must be a NumPy array, got {type(frames).__name__}; {allowed}")
-    if frames.dtype != np.uint8 or not (frames.ndim == 3 or (frames.ndim == 4 and frames.shape[3] == 3)):
-        raise ConfigError(f"frames have dtype {frames.dtype} and shape {frames.shape}; {allowed}")
-    if len(frames) < 2:
-        raise ConfigError(f"optical flow needs at least 2 frames, got {len(frames)}")
-    height, width = frames.shape[1:3]
-    if min(height, width) < MIN_SIDE_PX:
-        raise ConfigError(
-            f"frames of {width}x{height} px are too small for optical flow: "
-            f"both sides need at least {MIN_SIDE_PX} px; enlarge them first"
-        )
-    if threads < 1:
-        raise ConfigError(f"threads must be at least 1, got {threads}")
 
 
 def _gray(frame: Frames) -> Gray:
