@@ -83,8 +83,11 @@ def test_without_a_writable_folder_functions_are_compiled_in_every_process(
     def double(x: float) -> float:
         return 2 * x
 
-    compiled.load_or_compile([(double, "f8(f8)")])
+    compiled.load_or_compile([(double, "f8(f8)")], "the doubling", seconds=1)
     assert double(1.5) == 3.0
-    assert "in every process: set NUMBA_CACHE_DIR to a writable folder" in capsys.readouterr().err
-    compiled.load_or_compile([(double, "f8(f8)")])
+    assert (
+        "compiling the doubling, about 1 s, in every process: set NUMBA_CACHE_DIR to a writable folder"
+        in capsys.readouterr().err
+    )
+    compiled.load_or_compile([(double, "f8(f8)")], "the doubling", seconds=1)
     assert capsys.readouterr().err == ""

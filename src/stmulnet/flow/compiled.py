@@ -11,7 +11,6 @@ from stmulnet.console import notice
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-COMPILE_SEC = 10  # about, on one slow core; for the notice only
 _OPTIONS: dict[str, Any] = {"fastmath": True, "nogil": True, "error_model": "numpy"}
 
 _lock = threading.Lock()
@@ -32,9 +31,15 @@ def compiled(function: Function) -> Function:
         return cast(Function, numba.njit(**_OPTIONS)(function))
 
 
-def load_or_compile(functions: Iterable[tuple[Callable[..., Any], str]]) -> None:
-    """Make functions ready for their signatures, from disk or by compiling, which is said once on stderr."""
-    with _lock, event.install_listener("numba:compile", _CompileNotice()):
+def load_or_compile(functions: Iterable[tuple[Callable[..., Any], str]], what: str, *, seconds: int) -> None:
+    """Make functions ready for their signatures, from disk or by compiling, which is said once on stderr.
+
+    Args:
+        functions: Functions made with `compiled`, each with a signature as numba writes it.
+        what: What they are, for the notice.
+        seconds: How long compiling takes about, on one slow core, for the notice.
+    """
+    with _lock, event.install_listener("numba:compile", _CompileNotice(f"{what}, about {seconds} s")):
         for function, signature in functions:
             cast(Any, function).compile(signature)
 
@@ -42,13 +47,14 @@ def load_or_compile(functions: Iterable[tuple[Callable[..., Any], str]]) -> None
 class _CompileNotice(event.Listener):
     """Hears of every real compilation; code read from disk causes no event."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str) -> None:
+        self.what = what
         self.told = False
 
     def on_start(self, event: Any) -> None:
         if not self.told:
             often = "once per machine" if _can_be_kept else "in every process: set NUMBA_CACHE_DIR to a writable folder"
-            notice(f"compiling the TV-L1 kernel, about {COMPILE_SEC} s, {often}")
+            notice(f"compiling {self.what}, {often}")
         self.told = True
 
     def on_end(self, event: Any) -> None:

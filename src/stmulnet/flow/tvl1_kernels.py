@@ -19,6 +19,8 @@ from stmulnet.flow.tvl1_warp import MARGIN, warp
 
 Array = NDArray[np.float32]
 
+COMPILE_SEC = 10  # about, on one slow core; for the notice only
+
 _HALF, _ONE = np.float32(0.5), np.float32(1.0)
 
 
@@ -126,4 +128,4 @@ def prepare_kernels() -> None:
 
     ``tvl1`` does it by itself. Call it in a parent process before starting workers: they then find a filled cache.
     """
-    load_or_compile(_SIGNATURES)
+    load_or_compile(_SIGNATURES, "the TV-L1 kernel", seconds=COMPILE_SEC)
