@@ -1,15 +1,21 @@
 """Frame sampling against tables of the official rule and an exact reference in fractions."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from math import floor
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stmulnet.datasets import sampling
+from stmulnet.datasets.calls import LoaderCall
 from stmulnet.errors import ConfigError, VideoTooShortError
 
-LENGTHS = range(11, 1801)
+LENGTHS = range(11, 2001)
+lengths = st.integers(11, 2000)
+seeds = st.integers(0, 2**64)
 TEST_TABLE = {
     11: [6] * 25,
     15: [*range(6, 11)] * 5,
@@ -54,6 +60,27 @@ def _reference_test_frames(num_frames: int, count: int) -> list[int]:
     return admissible * whole + cut
 
 
+class _Loader:
+    """The official training loader, transcribed with its state: `opts.temporalStride` outlives a video of the call."""
+
+    def __init__(self, stride: int, count: int = 5) -> None:
+        self.stride = stride
+        self.count = count
+
+    def candidates(self, num_frames: int) -> list[int]:
+        frames = list(range(6, num_frames - 4, self.stride)) if self.stride > 0 else []
+        if len(frames) < self.count:
+            frames = _linspace(6, num_frames - 5, self.count)
+            self.stride = frames[1] - frames[0]
+        return frames
+
+    def clips(self, num_frames: int) -> list[list[int]]:
+        """Every clip that can be drawn: frames s+1 ... s+count for s = 1 ... L-count, 1-based, or all there are."""
+        frames = self.candidates(num_frames)
+        starts = range(1, len(frames) - self.count + 1) if len(frames) > self.count else [0]
+        return [frames[s : s + self.count] for s in starts]
+
+
 @pytest.mark.parametrize("num_frames", TEST_TABLE)
 def test_test_frames_follow_the_table(num_frames: int) -> None:
     assert sampling.test_frames(num_frames) == TEST_TABLE[num_frames]
@@ -72,7 +99,7 @@ def test_lengths_where_floating_point_fails(num_frames: int) -> None:
 
 
 def test_the_closed_form() -> None:
-    for n in range(35, 1801):
+    for n in range(35, 2001):
         assert sampling.test_frames(n) == [6 + (2 * k * (n - 11) + 24) // 48 for k in range(25)]
 
 
@@ -94,6 +121,18 @@ def test_stacks_stay_inside_the_video() -> None:
 
 def test_flow_numbers_are_not_centred() -> None:
     assert sampling.flow_numbers(6) == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+
+
+@given(num_frames=lengths, count=st.integers(2, 80))
+def test_test_frames_of_any_length_and_count(num_frames: int, count: int) -> None:
+    frames = sampling.test_frames(num_frames, count)
+    assert frames == _reference_test_frames(num_frames, count)
+    assert len(frames) == count
+    assert set(frames) <= set(range(6, num_frames - 4))
+    if count <= num_frames - 10:
+        assert frames == sorted(set(frames))
+    else:
+        assert set(frames) == set(range(6, num_frames - 4))
 
 
 @pytest.mark.parametrize("key", TRAIN_TABLE, ids=str)
@@ -121,6 +160,84 @@ def test_train_frames_against_candidates_written_out(stride: int, rng: np.random
             start = candidates.index(frames[0])
             assert 1 <= start <= len(candidates) - 5
             assert (frames, afterwards) == (candidates[start : start + 5], stride)
+
+
+@given(num_frames=lengths, stride=st.integers(0, 60), count=st.integers(2, 12), seed=seeds)
+def test_a_training_clip_is_one_of_those_the_official_loader_can_draw(
+    num_frames: int, stride: int, count: int, seed: int
+) -> None:
+    loader = _Loader(stride, count)
+    frames, afterwards = sampling.train_frames(num_frames, stride, count=count, rng=np.random.default_rng(seed))
+    assert frames in loader.clips(num_frames)
+    assert afterwards == loader.stride
+    assert sampling.flow_numbers(frames[0])[0] >= 1
+    assert sampling.flow_numbers(frames[-1])[-1] <= num_frames - 1
+
+
+def test_every_run_but_the_first_is_as_likely() -> None:
+    starts = [sampling.train_frames(46, 5, rng=np.random.default_rng(seed))[0][0] for seed in range(3000)]
+    counts = np.unique(starts, return_counts=True)
+    assert counts[0].tolist() == [11, 16, 21]
+    assert counts[1] / 3000 == pytest.approx(np.full(3, 1 / 3), abs=0.03)
+
+
+def test_repaired_the_first_run_is_as_likely_as_the_others() -> None:
+    draws = [
+        sampling.train_frames(46, 5, rng=np.random.default_rng(seed), first_run=True)[0][0] for seed in range(4000)
+    ]
+    counts = np.unique(draws, return_counts=True)
+    assert counts[0].tolist() == [6, 11, 16, 21]
+    assert counts[1] / 4000 == pytest.approx(np.full(4, 1 / 4), abs=0.03)
+    assert sampling.train_frames(30, 5, rng=np.random.default_rng(0), first_run=True) == ([6, 11, 16, 20, 25], 5)
+
+
+@given(earlier=st.lists(lengths, max_size=8), stride=st.integers(0, 60), count=st.integers(1, 8))
+def test_stride_in_force_is_that_of_the_official_loader(earlier: list[int], stride: int, count: int) -> None:
+    loader = _Loader(stride, count)
+    if count > 1:  # MATLAB would fail on the second of one frame
+        for num_frames in earlier:
+            loader.candidates(num_frames)
+    elif earlier and not stride:
+        loader.stride = 0
+    assert sampling.stride_in_force(stride, earlier, count=count) == loader.stride
+
+
+def test_short_videos_change_the_stride_of_the_call() -> None:
+    assert sampling.stride_in_force(35, [250]) == 35
+    assert sampling.stride_in_force(35, [100]) == 22
+    assert sampling.stride_in_force(35, [100, 50, 250]) == 10
+    assert sampling.stride_in_force(35, [11]) == 0
+    assert sampling.stride_in_force(35, [11, 100]) == 22
+    assert sampling.stride_in_force(5, [9]) == 5  # refused when its own turn comes
+
+
+def _call(earlier: Sequence[int], seed: int) -> LoaderCall:
+    return LoaderCall(tuple(earlier), np.random.default_rng(seed))
+
+
+@given(videos=st.lists(lengths, min_size=1, max_size=6), seed=seeds)
+def test_videos_of_a_call_share_a_stride_as_in_the_official_loader(videos: list[int], seed: int) -> None:
+    first = int(np.random.default_rng(seed).integers(5, 36))
+    loader = _Loader(first)
+    for place, num_frames in enumerate(videos):
+        rule = sampling.RandomStrideFrames().in_call(_call(videos[:place], seed))
+        assert rule(num_frames, np.random.default_rng([seed, place])) in loader.clips(num_frames)
+
+
+def test_repaired_a_video_does_not_depend_on_its_call() -> None:
+    rule = sampling.RandomStrideFrames(shared=False)
+    for seed in range(20):
+        in_call = rule.in_call(_call([11, 40], seed))
+        assert in_call(300, np.random.default_rng(seed)) == rule(300, np.random.default_rng(seed))
+    clips = [rule.in_call(_call([], 0))(400, np.random.default_rng(seed)) for seed in range(60)]
+    assert len({clip[1] - clip[0] for clip in clips}) > 15
+
+
+def test_alone_in_its_call_a_video_draws_every_stride() -> None:
+    sample = sampling.RandomStrideFrames()
+    rng = np.random.default_rng(1)
+    strides = [frames[1] - frames[0] for frames in (sample(600, rng) for _ in range(2000))]
+    assert set(strides) == set(range(5, 36))
 
 
 def test_one_training_frame_is_any_candidate_but_the_first() -> None:

@@ -6,6 +6,7 @@ t-5 ... t+4 exist, i.e. for t in 6 ... num_frames - 5; the highest flow field us
 Source: cnn_get_im_flow_batch.m (frameSample 'temporalStrideRandom' and 'uniformly') of the official code.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from stmulnet.constants import (
     TRAIN_FRAMES,
     TRAIN_STRIDES,
 )
+from stmulnet.datasets.calls import LoaderCall
 from stmulnet.errors import ConfigError, VideoTooShortError
 
 FIRST_TIME = FLOW_STACK_BEFORE + 1  # t = 6: its stack starts at field 1
@@ -59,7 +61,7 @@ def test_frames(num_frames: int, count: int = TEST_FRAMES) -> list[int]:  # noqa
 
 
 def train_frames(
-    num_frames: int, stride: int, *, count: int = TRAIN_FRAMES, rng: np.random.Generator
+    num_frames: int, stride: int, *, count: int = TRAIN_FRAMES, rng: np.random.Generator, first_run: bool = False
 ) -> tuple[list[int], int]:
     """Frames of one training clip: a random run of the candidates 6, 6 + stride, 6 + 2 stride, ...
 
@@ -72,6 +74,7 @@ def train_frames(
         stride: Frames from one candidate to the next, at least 0.
         count: Frames wanted (official: 5).
         rng: Generator of the one draw made when there are more candidates than wanted.
+        first_run: Whether the run that starts at frame 6 may be drawn where there are others; officially it never is.
 
     Returns:
         The frame numbers (1-based, ascending) and the stride in force afterwards.
@@ -83,25 +86,52 @@ def train_frames(
     span = _admissible_span(num_frames, count)
     if stride < 0:
         raise ConfigError(f"the stride between frames must be 0 or more, got {stride}")
-    num_candidates = span // stride + 1 if stride else 0
+    num_candidates = _num_candidates(span, stride)
     if num_candidates < count:
         frames = _spread(span, count)
-        return frames, frames[1] - frames[0] if count > 1 else 0
-    # Official: s = randi(L - count), frames s+1 ... s+count (1-based), so the first run is never drawn.
-    skipped = int(rng.integers(1, num_candidates - count + 1)) if num_candidates > count else 0
+        return frames, _first_difference(frames)
+    skipped = 0
+    if num_candidates > count:
+        # Official: s = randi(L - count), frames s+1 ... s+count (1-based), so the first run is never drawn.
+        skipped = int(rng.integers(0 if first_run else 1, num_candidates - count + 1))
     return [FIRST_TIME + stride * (skipped + i) for i in range(count)], stride
+
+
+def stride_in_force(stride: int, earlier: Iterable[int], *, count: int = TRAIN_FRAMES) -> int:
+    """Stride left of the one drawn for a loader call once the videos before in the call have been sampled.
+
+    Args:
+        stride: The stride drawn for the call.
+        earlier: RGB frames of these videos, in order. One of fewer than 11 frames, on which the official loader
+            would stop, changes nothing here: it is refused when its own turn comes.
+        count: Frames wanted of each.
+
+    Returns:
+        The stride for the next video, at least 0.
+    """
+    for span in (num_frames - MIN_FRAMES for num_frames in earlier if num_frames >= MIN_FRAMES):
+        if _num_candidates(span, stride) < count:
+            stride = _first_difference(_spread(span, count))
+    return stride
 
 
 @dataclass(frozen=True)
 class RandomStrideFrames:
     """Sampling for training: a stride drawn uniformly from ``strides`` (both ends included), then `train_frames`.
 
-    Deviation D8: the official loader draws one stride per call (4 videos) and lets a short video change it for the
-    rest of the call; here every video draws its own, so that a clip does not depend on its neighbours.
+    Attributes:
+        count: Frames of a clip (official: 5).
+        strides: Smallest and largest stride (official: 5 and 35).
+        shared: As the official loader does it: one stride for all videos of a loader call, which a video too short
+            for it replaces, for the rest of the call, by the first difference of its own frames. False: every video
+            draws its own, so that a clip does not depend on its neighbours.
+        first_run: Whether the first run of a video can be drawn; officially it cannot.
     """
 
     count: int = TRAIN_FRAMES
     strides: tuple[int, int] = TRAIN_STRIDES
+    shared: bool = True
+    first_run: bool = False
 
     def __post_init__(self) -> None:
         first, last = self.strides
@@ -111,9 +141,21 @@ class RandomStrideFrames:
             )
 
     def __call__(self, num_frames: int, rng: np.random.Generator) -> list[int]:
-        """Frame numbers (1-based) of one clip of a video with ``num_frames`` RGB frames."""
-        stride = int(rng.integers(self.strides[0], self.strides[1] + 1))
-        return train_frames(num_frames, stride, count=self.count, rng=rng)[0]
+        """Frame numbers (1-based) of one clip of a video with ``num_frames`` RGB frames, alone in its call."""
+        return self._frames(num_frames, rng, self._draw(rng))
+
+    def in_call(self, call: LoaderCall) -> Callable[[int, np.random.Generator], list[int]]:
+        """The sampling of a video that has others before it in its loader call."""
+        if not self.shared:
+            return self
+        stride = stride_in_force(self._draw(call.rng), call.earlier, count=self.count)
+        return lambda num_frames, rng: self._frames(num_frames, rng, stride)
+
+    def _draw(self, rng: np.random.Generator) -> int:
+        return int(rng.integers(self.strides[0], self.strides[1] + 1))
+
+    def _frames(self, num_frames: int, rng: np.random.Generator, stride: int) -> list[int]:
+        return train_frames(num_frames, stride, count=self.count, rng=rng, first_run=self.first_run)[0]
 
 
 @dataclass(frozen=True)
@@ -136,6 +178,14 @@ def _admissible_span(num_frames: int, count: int) -> int:
             f"the video has {num_frames} frames; a flow stack of 10 fields around a frame needs at least {MIN_FRAMES}"
         )
     return num_frames - MIN_FRAMES
+
+
+def _num_candidates(span: int, stride: int) -> int:
+    return span // stride + 1 if stride else 0  # MATLAB's 6:0:N is empty
+
+
+def _first_difference(frames: list[int]) -> int:
+    return frames[1] - frames[0] if len(frames) > 1 else 0
 
 
 def _spread(span: int, count: int) -> list[int]:
