@@ -17,9 +17,11 @@ INPUT_SIZE = 224  # pixels, both sides
 STORED_SHORT_SIDE = 256  # pixels, frames and flow on disk
 
 CROP_SIDES = (0.75, 1.25)  # smallest and largest training crop relative to the input side ('f25noCtr')
+MULTI_SCALE_SIDES = (256, 224, 192, 168)  # pixels, of crops for an input of 224 ('multiScaleRegular')
 
 TRAIN_FRAMES = 5  # frames per training clip (STMulNet.m: nFrames)
 TRAIN_STRIDES = (5, 35)  # first and last admissible stride, both drawn (STMulNet.m: temporalStride 5:35)
+CALL_VIDEOS = 4  # videos per loader call: 128 in 32 sub-batches (STMulNet.m)
 TEST_FRAMES = 25  # frames per test video (STMuNet_test.m: numValFrames)
 
 JPEG_QUALITY = 95
