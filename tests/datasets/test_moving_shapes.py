@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stmulnet.commands.annotate import annotate
-from stmulnet.datasets.annotations import load_annotation, read_split
+from stmulnet.datasets.annotations import load_annotation
 from stmulnet.datasets.moving_shapes import (
     CLASSES,
     SHAPES,
@@ -22,6 +22,7 @@ from stmulnet.datasets.moving_shapes import (
     make_moving_shapes,
     render,
 )
+from stmulnet.datasets.ucf101 import read_split
 from stmulnet.errors import ConfigError, DatasetError
 from stmulnet.video.io import read_frames
 from stmulnet.video.store import write_flow, write_frames

@@ -1,92 +1,153 @@
 """``stmulnet annotate``: split lists and extracted frames to annotation files."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from stmulnet.console import progress
-from stmulnet.datasets.annotations import SplitLists, find_splits, read_split, some_videos, to_json
+from stmulnet.console import notice
+from stmulnet.datasets.annotations import to_json
+from stmulnet.datasets.inventory import Inventory, take_stock
+from stmulnet.datasets.lists import SUBSETS, SplitLists, empty_classes, shared_groups, some_videos
+from stmulnet.datasets.sources import read_splits
 from stmulnet.errors import AnnotationError
 from stmulnet.files import check_output, write_json
-from stmulnet.video.store import FLOW_FOLDER, FRAMES_FOLDER, FrameTree
+from stmulnet.video.store import open_tree
 
 POSITIONAL = ("lists", "dataset")
 ANNOTATIONS_FOLDER = "annotations"
+REPORT_FILE = "report.json"
 
 
 @dataclass(frozen=True)
 class AnnotateSummary:
-    """What was written.
+    """What was written, and how lists and disk differ.
 
     Attributes:
         files: Annotation file of every split.
-        unlisted: Videos on disk that no list names.
-        short_of_flow: Videos of the lists whose number of flow fields is not one below that of their frames.
+        stock: What there is on disk of what the lists name.
+        shared_groups: Per split the groups (``v_Biking_g01``) with training and test videos.
     """
 
     files: dict[int, Path]
-    unlisted: list[str]
-    short_of_flow: list[str]
-    exit_code: int = 0
+    stock: Inventory
+    shared_groups: dict[int, list[str]]
+
+    @property
+    def unlisted(self) -> list[str]:
+        """Videos on disk that no list names."""
+        return self.stock.unlisted
+
+    @property
+    def short_of_flow(self) -> list[str]:
+        """Videos of the lists whose number of flow fields is not one below that of their frames."""
+        return self.stock.short_of_flow
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 1 where videos of the lists were left out."""
+        return 1 if self.stock.unusable else 0
 
 
-def annotate(lists: Path, dataset: Path, *, splits: list[int] | None = None) -> AnnotateSummary:
-    """Make annotation files from split lists in UCF-101's format and an extracted data set.
+def annotate(
+    lists: Path,
+    dataset: Path,
+    *,
+    splits: list[int] | None = None,
+    allow_missing: bool = False,
+    seed: int | None = None,
+    test_fraction: float | None = None,
+) -> AnnotateSummary:
+    """Make the annotation files of all splits from split lists and an extracted data set.
 
-    Writes ``DATASET/annotations/annot01.json`` and so on, once all lists have been checked.
+    Writes ``DATASET/annotations/annot01.json`` and so on, once all lists have been checked, and beside them
+    ``report.json`` with every difference between lists and disk.
 
     Args:
-        lists: Folder of ``classInd.txt``, ``trainlist01.txt``, ``testlist01.txt`` and so on.
-        dataset: Folder that ``stmulnet extract`` wrote, with ``images`` and ``flows``.
-        splits: Numbers of the splits wanted; all that have lists when not given.
+        lists: Folder of UCF-101's or HMDB-51's split lists, a CSV file with the columns video, class, subset (and
+            split), or a folder with one folder of videos per class, which is split at random.
+        dataset: Folder with frames and flow, in any known tree. Where there is only one of the two it counts alone.
+        splits: Numbers of the splits wanted. All that have lists when not given; of class folders one.
+        allow_missing: Leave out listed videos without (enough) frames or flow on disk, name them in report.json and
+            end with exit code 1; otherwise they are an error.
+        seed: Of the random split of class folders; 0 when not given.
+        test_fraction: Share of every class's groups that is tested on, for class folders; 0.3 when not given.
 
     Raises:
-        AnnotationError: A list is missing, malformed or contradicts itself, classInd.txt or the disk.
-        DatasetError: The data set is missing, incomplete or in no known layout.
+        AnnotationError: Lists are missing, malformed or contradict themselves or the disk.
+        ConfigError: An option is out of range, or there is no place for the output.
+        DatasetError: The data set is missing or in no known layout.
     """
-    check_output(dataset / ANNOTATIONS_FOLDER)
-    found = find_splits(lists)
-    wanted = found if splits is None else sorted(set(splits))
-    if not wanted:
-        raise AnnotationError("splits names none; leave it out for all that have lists")
-    unknown = [split for split in wanted if split not in found]
-    if unknown:
-        raise AnnotationError(f"{lists}: no lists of split {unknown[0]}; there are lists of {found}")
-    contents = {split: read_split(lists, split) for split in wanted}
-    listed = {video for content in contents.values() for video in (*content.training, *content.validation)}
-    tree = FrameTree(dataset / FRAMES_FOLDER, dataset / FLOW_FOLDER)
-    on_disk = tree.videos()
-    counts = _count_images(tree, [video for video in on_disk if video in listed])
-    # A field leads from one frame to the next: the frames after the last field are of no use.
-    usable = {video: min(frames, fields + 1) for video, (frames, fields) in counts.items()}
-    annotations = {split: to_json(content, usable) for split, content in contents.items()}
-    files = {split: dataset / ANNOTATIONS_FOLDER / f"annot{split:02d}.json" for split in annotations}
-    for split, annotation in annotations.items():
-        write_json(files[split], annotation)
-    unlisted = [video for video in on_disk if video not in listed]
-    mismatched = [video for video, (frames, fields) in counts.items() if frames != fields + 1]
-    summary = AnnotateSummary(files, unlisted, mismatched)
-    _print(summary, contents)
+    out = dataset / ANNOTATIONS_FOLDER
+    check_output(out)
+    contents = read_splits(lists, splits=splits, seed=seed, test_fraction=test_fraction)
+    listed = {video: None for content in contents.values() for video in content.videos()}
+    unused = {video: None for content in contents.values() for video in sorted(content.unused)}
+    tree = open_tree(dataset)
+    notice(f"{dataset}: {tree.kind}")
+    stock = take_stock(tree, listed, unused)
+    _check(lists, stock, allow_missing=allow_missing)
+    files = {split: out / f"annot{split:02d}.json" for split in contents}
+    for split, content in contents.items():
+        write_json(files[split], to_json(content, stock.num_frames, stock.disk_names))
+    groups = {split: shared_groups(content) for split, content in contents.items()}
+    summary = AnnotateSummary(files, stock, groups)
+    write_json(out / REPORT_FILE, _report(summary))
+    _print(summary, contents, out / REPORT_FILE)
     return summary
 
 
-def _count_images(tree: FrameTree, videos: list[str]) -> dict[str, tuple[int, int]]:
-    """Numbers of frames and of flow fields of every video."""
-    counts = {}
-    with progress(len(videos), "annotate", "videos") as advance:
-        for video in videos:
-            counts[video] = tree.num_frames(video), tree.num_flows(video)
-            advance(1)
-    return counts
-
-
-def _print(summary: AnnotateSummary, contents: dict[int, SplitLists]) -> None:
-    for split, path in summary.files.items():
-        lists = contents[split]
-        print(
-            f"{path}: {len(lists.class_names)} classes, {len(lists.training)} training and "
-            f"{len(lists.validation)} validation videos"
+def _check(lists: Path, stock: Inventory, *, allow_missing: bool) -> None:
+    if stock.unusable and not allow_missing:
+        raise AnnotationError(
+            f"{lists} names {stock.problems()}. Extract them (again), or leave them out with --allow-missing"
         )
-    if summary.unlisted:
-        print(f"on disk but in no list: {some_videos(summary.unlisted)}")
-    if summary.short_of_flow:
-        print(f"frames and flow differ in length, the shorter counts: {some_videos(summary.short_of_flow)}")
+    if not stock.num_frames:
+        unlisted = f" (on disk: {some_videos(stock.unlisted)})" if stock.unlisted else ""
+        raise AnnotationError(f"{lists}: not one of its videos can be used{unlisted}; are these the lists of the data?")
+
+
+def _report(summary: AnnotateSummary) -> dict[str, Any]:
+    stock = asdict(summary.stock)
+    del stock["disk_names"], stock["num_frames"]
+    groups = {str(split): names for split, names in summary.shared_groups.items()}
+    return {key: _printable(value) for key, value in stock.items()} | {
+        "renamed": _printable(summary.stock.renamed),
+        "shared_groups": _printable(groups),
+    }
+
+
+def _printable(value: Any) -> Any:
+    """Names of files need not be text: bytes that are none become escapes."""
+    if isinstance(value, Mapping):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _print(summary: AnnotateSummary, contents: Mapping[int, SplitLists], report: Path) -> None:
+    stock = summary.stock
+    for split, path in summary.files.items():
+        content = contents[split].without(stock.unusable)
+        print(
+            f"{path}: {len(content.class_names)} classes, {len(content.training)} training and "
+            f"{len(content.validation)} validation videos"
+        )
+        for subset in SUBSETS:
+            if empty := empty_classes(content, subset):
+                print(f"  no {subset} videos in {len(empty)} of the classes: {', '.join(empty)}")
+        if groups := summary.shared_groups[split]:
+            print(f"  {len(groups)} groups have training and validation videos, e.g. {groups[0]}: an easy test")
+    notes = {
+        "on disk but in no list": stock.unlisted,
+        "spelt otherwise on disk": stock.renamed,
+        "frames and flow differ in length, the shorter counts": stock.short_of_flow,
+    }
+    for note, videos in notes.items():
+        if videos:
+            print(f"{note}: {some_videos(videos)}")
+    if stock.unusable:
+        print(f"LEFT OUT: {stock.problems()}")
+    if stock.unusable or any(notes.values()):
+        print(f"all names: {report}")
