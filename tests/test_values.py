@@ -35,6 +35,7 @@ def test_fits(value: Any, hint: Any, fitting: bool) -> None:
     [
         (int | None, "a whole number or null"),
         (Literal["a", "b"], "one of a, b"),
+        (list[Literal["a", "b"]] | None, "a list such as [a] of a, b or null"),
         (tuple[int, int], "a list of 2 whole numbers"),
         (tuple[int, ...], "a list of whole numbers"),
         (FusionConfig | None, "a table such as {name: value} or null"),

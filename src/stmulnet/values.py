@@ -42,6 +42,9 @@ def in_words(hint: Any) -> str:
         return " or ".join(in_words(part) for part in inner)
     if origin is Literal:
         return "one of " + ", ".join(map(str, inner))
+    if origin is list and get_origin(inner[0]) is Literal:
+        allowed = get_args(inner[0])
+        return f"a list such as [{allowed[0]}] of {', '.join(map(str, allowed))}"
     if origin is list:
         return f"a list of {_WORDS[inner[0]][1]} such as [1, 2]"
     if origin is tuple:
