@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader
 
 from stmulnet.datasets import transforms
 from stmulnet.datasets.annotations import Annotation, VideoRecord
-from stmulnet.datasets.base import TwoStreamDataset
+from stmulnet.datasets.base import FrameSampling, TwoStreamDataset
+from stmulnet.datasets.calls import LoaderCall
 from stmulnet.datasets.sampling import RandomStrideFrames, UniformFrames, flow_numbers
 from stmulnet.datasets.transforms import TestTransform as WholeFrame
 from stmulnet.datasets.transforms import TrainTransform
@@ -134,8 +135,11 @@ def test_labels_do_not_change_with_repeated_reading(root: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_are_the_same_with_any_number_of_workers(root: Path, workers: int) -> None:
-    data = _dataset(root, transform=TrainTransform(24))
+@pytest.mark.parametrize("augmentation", ["f25noCtr", "borders25", "multiScaleRegular"])
+def test_batches_are_the_same_with_any_number_of_workers(
+    root: Path, workers: int, augmentation: transforms.Augmentation
+) -> None:
+    data = _dataset(root, transform=TrainTransform(24, augmentation), call_videos=2)
     loader = DataLoader(data, batch_size=3, num_workers=workers, persistent_workers=workers > 0)
     for epoch in range(2):
         data.set_epoch(epoch)
@@ -145,6 +149,71 @@ def test_batches_are_the_same_with_any_number_of_workers(root: Path, workers: in
         assert batch.label.tolist() == [0, 1, 1]
         assert list(batch.video) == ["a", "b", "c"]
         assert all(torch.equal(batch.flow[i], data[i].flow) for i in range(3))
+
+
+class _Calls:
+    """Takes first frames and whole images, and notes which loader call each video was in."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[tuple[int, ...], float]] = []
+
+    def in_call(self, call: LoaderCall) -> FrameSampling:
+        self.seen.append((call.earlier, call.rng.random()))
+        return lambda num_frames, rng: [6]
+
+    def __call__(self, num_frames: int, rng: np.random.Generator) -> list[int]:
+        raise AssertionError("only the rule of the call is asked")
+
+
+def test_calls_are_consecutive_videos_of_the_epoch_order(root: Path) -> None:
+    rule = _Calls()
+    data = _dataset(root, sampling=rule, call_videos=2)
+    orders = set()
+    for epoch in range(12):
+        data.set_epoch(epoch)
+        order = data.epoch_order()
+        orders.add(tuple(order))
+        rule.seen.clear()
+        for index in order:
+            data[index]
+        assert [earlier for earlier, _ in rule.seen] == [(), (RECORDS[order[0]].num_frames,), ()]
+        draws = [draw for _, draw in rule.seen]
+        assert draws[0] == draws[1] != draws[2]
+    assert len(orders) > 3
+    assert _dataset(root, seed=6).epoch_order() == _dataset(root, seed=6).epoch_order()
+
+
+def test_sampling_and_transform_draw_from_one_generator_of_the_call(root: Path) -> None:
+    """What the sampling drew for the call, the transform does not draw again."""
+    rules = _Calls(), _Calls()
+
+    class Transform:
+        def in_call(self, call: LoaderCall) -> transforms.Transform:
+            rules[1].in_call(call)
+            return lambda rgb, flow, rng: (rgb, flow)
+
+        def __call__(
+            self, rgb: torch.Tensor | None, flow: torch.Tensor | None, rng: np.random.Generator
+        ) -> transforms.Pair:
+            raise AssertionError("only the transform of the call is asked")
+
+    data = _dataset(root, sampling=rules[0], transform=Transform(), call_videos=3)
+    for index in range(3):
+        data[index]
+    assert len({draw for _, draw in rules[0].seen}) == len({draw for _, draw in rules[1].seen}) == 1
+    assert rules[0].seen[0][1] != rules[1].seen[0][1]
+
+
+def test_official_sampling_shares_the_stride_within_a_call(root: Path) -> None:
+    """The video of 14 frames is too short for any stride but 1, which is in force for those after it."""
+    together = _dataset(root, sampling=RandomStrideFrames(4, (2, 3)), call_videos=3)
+    for epoch in range(8):
+        together.set_epoch(epoch)
+        order = together.epoch_order()
+        strides = {i: int(np.diff(_levels(together[i].rgb)[:, 0].astype(int))[0]) for i in order}
+        after_the_short_one = order[order.index(1) :]
+        assert {strides[i] for i in after_the_short_one} == {1}
+        assert len({strides[i] for i in order if i not in after_the_short_one} - {2, 3}) == 0
 
 
 def test_transform_gets_a_pair_and_flips_u_alone(root: Path) -> None:
@@ -203,7 +272,7 @@ def test_bad_arguments_are_refused(root: Path) -> None:
 def test_short_and_incomplete_videos_are_refused(root: Path) -> None:
     records = [VideoRecord("b", 0, 9), VideoRecord("b", 0, 40), VideoRecord("missing", 0, 40)]
     data = TwoStreamDataset(Annotation(["x"], [], records), root / "images", root / "flows", subset="validation")
-    with pytest.raises(VideoTooShortError, match="9 frames"):
+    with pytest.raises(VideoTooShortError, match=r"b: the video has 9 frames.*at least 11"):
         data[0]
     for index, name in ((1, "frame0000"), (2, "missing")):
         with pytest.raises(DatasetError, match=name):

@@ -11,9 +11,13 @@ import torch
 
 from stmulnet import cli, create_model, load_model
 from stmulnet.commands.train import _warn_of_small_crops, train
+from stmulnet.datasets.base import TwoStreamDataset
+from stmulnet.datasets.transforms import TrainTransform
 from stmulnet.errors import ConfigError, MissingExtraError, StmulnetError
 from stmulnet.models.multiplier import joint_output
+from stmulnet.training import fit
 from stmulnet.training.callbacks import EpochReport
+from stmulnet.training.datamodule import TwoStreamDataModule
 from stmulnet.training.module import TwoStreamModule, stream_loss, total_loss, videos_in_update
 
 OPTIONS: dict[str, Any] = {
@@ -37,6 +41,40 @@ def run(project: Any, out: Path, network: str = "st_mulnet_resnet50", **changes:
         "device": "cpu",
     }
     return train(project.dataset, network, out, **(settings | changes))
+
+
+def test_loader_calls_are_the_sub_batches(tiny_project: Any) -> None:
+    annotation = tiny_project.dataset / "annotations" / "annot01.json"
+    data = TwoStreamDataset.in_folder(
+        annotation, tiny_project.dataset, subset="training", sampling=lambda n, rng: [6], call_videos=4
+    )
+    module = TwoStreamDataModule(data, None, batch_size=4, workers=0)
+    videos = [list(batch.video) for batch in module.train_dataloader()]
+    order = [data.records[index].video for index in data.epoch_order()]
+    assert videos == [order[at : at + 4] for at in range(0, len(order), 4)]
+
+
+def test_oddities_of_the_official_loader_can_be_repaired(
+    tiny_project: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+
+    def stop(_config: Any, _model: Any, _annotation: Any, _subset: str, *rules: Any) -> None:
+        made.append(rules)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit, "_dataset", stop)
+    cases: list[dict[str, Any]] = [{}, {"repair": ["first_run", "stride", "crop"], "augmentation": "borders25"}]
+    for number, options in enumerate(cases):
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_project, tmp_path / str(number), **options)
+    (official, f25), (repaired, borders25) = made
+    assert (official.shared, official.first_run) == (True, False)
+    assert (repaired.shared, repaired.first_run) == (False, True)
+    assert f25 == TrainTransform(64)
+    assert borders25 == TrainTransform(64, "borders25", repaired=True)
+    with pytest.raises(ConfigError, match="repair takes first_run, stride, crop, got crops"):
+        run(tiny_project, tmp_path / "unknown", repair=["crops"])
 
 
 def test_loss_equals_its_definition(rng: np.random.Generator) -> None:

@@ -41,6 +41,8 @@ def train(
     weight_decay: float = 5e-4,
     frames: int = 5,
     strides: tuple[int, int] = (5, 35),
+    augmentation: Literal["f25noCtr", "borders25", "multiScaleRegular"] = "f25noCtr",
+    repair: list[Literal["first_run", "stride", "crop"]] | None = None,
     validate_every: int = 0,
     validation_frames: int = 25,
     seed: int = 0,
@@ -72,6 +74,12 @@ def train(
         weight_decay: On the filters.
         frames: Frames per training clip.
         strides: Smallest and largest distance of these frames.
+        augmentation: Crops, by their official names: f25noCtr (two streams), borders25 (appearance base stream),
+            multiScaleRegular (motion base stream); see docs/REPRODUCTION.md.
+        repair: Oddities of the official loader to do without. first_run: the first run of frames of a video is never
+            drawn. stride: one for all videos of a sub-batch, which a short video changes for the rest of it. crop:
+            positions that the videos of a sub-batch do not have twice (f25noCtr) or share (borders25), and crops of
+            exactly the input size at the top left. All are left as they are by default.
         validate_every: Score the validation list after every so many epochs; 0 never. It is the *test* list of
             the split: watch it, but choose nothing by it.
         validation_frames: Frames per validation video.
@@ -85,6 +93,7 @@ def train(
     for name in ("out", "resume", "device"):
         del config_values[name]
     config_values["network_options"] = network_options or {}
+    config_values["repair"] = tuple(repair or ())
     config_values["learning_rates"] = OFFICIAL_RATES if learning_rates is None else learning_rates
     training = _training()
     run = Path(out)

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from stmulnet.constants import CALL_VIDEOS
 from stmulnet.datasets.annotations import Annotation, VideoRecord, load_annotation
+from stmulnet.datasets.calls import EpochCalls, in_call
 from stmulnet.datasets.sampling import RandomStrideFrames, UniformFrames, flow_numbers
 from stmulnet.datasets.transforms import Transform
-from stmulnet.errors import ConfigError, DatasetError
+from stmulnet.errors import ConfigError, DatasetError, VideoTooShortError
 from stmulnet.video.store import FrameTree
 from stmulnet.video.trees import find_roots
 
@@ -49,6 +51,9 @@ class TwoStreamDataset(Dataset[ClipSample]):
     Everything random about an item is drawn from (seed, epoch, index), so it does not depend on the number of loader
     workers or on the order of access. Call `set_epoch` before each epoch; workers that live on see it.
 
+    What the videos of a loader call share (see `stmulnet.datasets.calls`), they share for ``call_videos`` consecutive
+    clips of `epoch_order`: a loader that follows this order in batches of this size sees the official sub-batches.
+
     Args:
         annotation: An annotation file or its content.
         frames_root: Folder of the RGB frames; may be None where ``streams`` lacks appearance.
@@ -59,6 +64,7 @@ class TwoStreamDataset(Dataset[ClipSample]):
         transform: What is done to the images, e.g. `TrainTransform`. None leaves them as they are stored.
         seed: Seed of everything random.
         streams: Streams to read; images of the other are not decoded.
+        call_videos: Videos per loader call.
         cache: Keep the decoded images of every video that was read in memory (every loader worker its own).
 
     Raises:
@@ -79,6 +85,7 @@ class TwoStreamDataset(Dataset[ClipSample]):
         transform: Transform | None = None,
         seed: int = 0,
         streams: Sequence[str] = STREAMS,
+        call_videos: int = CALL_VIDEOS,
         cache: bool = False,
     ) -> None:
         if not streams or not set(streams) <= set(STREAMS):
@@ -98,12 +105,20 @@ class TwoStreamDataset(Dataset[ClipSample]):
         self._sampling = sampling or (RandomStrideFrames() if subset == "training" else UniformFrames())
         self._transform = transform
         self._seed = seed
+        self._call_videos = call_videos
         # In shared memory: workers that outlive an epoch have their own copy of everything else.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        self._calls = self._draw_calls()
 
     @classmethod
     def in_folder(
-        cls, annotation: Annotation | Path, dataset: Path, *, subset: str, streams: Sequence[str] = STREAMS, **options: Any
+        cls,
+        annotation: Annotation | Path,
+        dataset: Path,
+        *,
+        subset: str,
+        streams: Sequence[str] = STREAMS,
+        **options: Any,
     ) -> "TwoStreamDataset":
         """The clips of a data set whose frames and flow lie in its folder, in any known tree.
 
@@ -120,7 +135,9 @@ class TwoStreamDataset(Dataset[ClipSample]):
         roots = find_roots(dataset)
         for stream, root, what in zip(STREAMS, roots, ("frames", "flow"), strict=True):
             if stream in streams and root is None:
-                raise DatasetError(f"{dataset}: no {what} in this folder, which the {stream} stream needs; extract them")
+                raise DatasetError(
+                    f"{dataset}: no {what} in this folder, which the {stream} stream needs; extract them"
+                )
         return cls(annotation, roots.frames, roots.flow, subset=subset, streams=streams, **options)
 
     def __len__(self) -> int:
@@ -131,18 +148,35 @@ class TwoStreamDataset(Dataset[ClipSample]):
         """Choose the epoch whose clips are drawn from now on, also in running workers."""
         self._epoch.fill_(epoch)
 
+    def epoch_order(self) -> list[int]:
+        """Indices of all clips in the order, drawn from seed and epoch, that training visits them in."""
+        return self._calls_of_epoch().order
+
     def __getitem__(self, index: int) -> ClipSample:
         """The clip of the video with this index in ``records``."""
         record = self.records[index]
+        call = self._calls_of_epoch().of(index)
         rng = np.random.default_rng([self._seed, int(self._epoch), index])
-        times = self._sampling(record.num_frames, rng)
+        try:
+            times = in_call(self._sampling, call)(record.num_frames, rng)
+        except VideoTooShortError as error:
+            raise VideoTooShortError(f"{record.video}: {error}") from error
         fields = [flow_numbers(time) for time in times]
         # The transform sees every distinct image once; overlapping stacks are put together afterwards.
         rgb, rgb_positions = self._rgb.read(record, np.array(times)) if self._rgb else (None, None)
         flow, flow_positions = self._flow.read(record, np.array(fields)) if self._flow else (None, None)
         if self._transform is not None:
-            rgb, flow = self._transform(rgb, flow, rng)
+            rgb, flow = in_call(self._transform, call)(rgb, flow, rng)
         return ClipSample(_gather(rgb, rgb_positions), _gather(flow, flow_positions), record.label, record.video)
+
+    def _calls_of_epoch(self) -> EpochCalls:
+        if self._calls.epoch != int(self._epoch):
+            self._calls = self._draw_calls()
+        return self._calls
+
+    def _draw_calls(self) -> EpochCalls:
+        num_frames = [record.num_frames for record in self.records]
+        return EpochCalls(num_frames, size=self._call_videos, seed=self._seed, epoch=int(self._epoch))
 
 
 def _gather(images: Tensor | None, positions: Tensor | None) -> Tensor:

@@ -1,28 +1,12 @@
 """Loaders over the training and the validation list."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from stmulnet.datasets.base import TwoStreamDataset
-from stmulnet.training.module import SEED_STEP
-
-
-class EpochOrder(Sampler[int]):
-    """A permutation that stays the same however often it is asked for (Lightning may ask twice)."""
-
-    def __init__(self, count: int, seed: int) -> None:
-        self.count = count
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(torch.randperm(self.count, generator=torch.Generator().manual_seed(self.seed)).tolist())
 
 
 class TwoStreamDataModule(LightningDataModule):
@@ -33,7 +17,6 @@ class TwoStreamDataModule(LightningDataModule):
         validation: Videos to validate on, one per batch; None trains without.
         batch_size: Clips per forward pass.
         workers: Loader processes; 0 loads in this one.
-        seed: Of the order of the clips.
     """
 
     def __init__(
@@ -43,14 +26,12 @@ class TwoStreamDataModule(LightningDataModule):
         *,
         batch_size: int,
         workers: int,
-        seed: int,
     ) -> None:
         super().__init__()
         self.training = training
         self.validation = validation
         self.batch_size = batch_size
         self.workers = workers
-        self.seed = seed
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Called at the start of every epoch (reload_dataloaders_every_n_epochs=1), also of a resumed one.
@@ -63,7 +44,7 @@ class TwoStreamDataModule(LightningDataModule):
         return DataLoader(
             self.training,
             batch_size=self.batch_size,
-            sampler=EpochOrder(len(self.training), self.seed * SEED_STEP + epoch),
+            sampler=self.training.epoch_order(),  # the same list, should Lightning ask twice
             generator=torch.Generator(),  # its own: the loader must not advance the generator of the dropout
             num_workers=self.workers,
             pin_memory=torch.cuda.is_available(),

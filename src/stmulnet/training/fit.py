@@ -6,7 +6,7 @@ import math
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import lightning
 import torch
@@ -18,8 +18,9 @@ from torch import Tensor
 from stmulnet.console import notice
 from stmulnet.datasets.annotations import Annotation, load_annotation
 from stmulnet.datasets.base import FrameSampling, TwoStreamDataset
+from stmulnet.datasets.resize import prepare_resize
 from stmulnet.datasets.sampling import RandomStrideFrames, UniformFrames
-from stmulnet.datasets.transforms import TestTransform, TrainTransform, Transform
+from stmulnet.datasets.transforms import Augmentation, TestTransform, TrainTransform, Transform
 from stmulnet.device import choose_device
 from stmulnet.errors import ConfigError
 from stmulnet.evaluation.protocol import video_scores
@@ -47,6 +48,7 @@ CHECKPOINT_FILE = "last.ckpt"
 CONFIG_FILE = "config.json"
 NETWORK_FILE = "network.json"
 HISTORY_FILE = "history.json"
+Quirk = Literal["first_run", "stride", "crop"]  # of the official loader, which training can repair
 MAX_SEED = 2**32 - 1  # of NumPy's global generator, which Lightning seeds too
 
 
@@ -74,6 +76,8 @@ class TrainConfig:
     appearance_weights: Path | None = None
     motion_weights: Path | None = None
     allow_mismatch: bool = False
+    augmentation: Augmentation = "f25noCtr"
+    repair: tuple[Quirk, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("passes_per_rate", "batch_size", "sub_batch_size"):
@@ -94,6 +98,9 @@ class TrainConfig:
             )
         if self.cache and self.workers:
             raise ConfigError("cache keeps frames in the main process: use it with workers 0")
+        unknown = sorted(set(self.repair) - set(get_args(Quirk)))
+        if unknown:
+            raise ConfigError(f"repair takes {', '.join(get_args(Quirk))}, got {', '.join(unknown)}")
         check_overrides(self.network_options)
 
     @property
@@ -150,9 +157,7 @@ def fit(
         scorer=_fused_scores,
         seed=config.seed,
     )
-    data = TwoStreamDataModule(
-        training, validation, batch_size=config.sub_batch_size, workers=config.workers, seed=config.seed
-    )
+    data = TwoStreamDataModule(training, validation, batch_size=config.sub_batch_size, workers=config.workers)
     _run(_trainer(config, run, device, len(training)), module, data, checkpoint)
     model.metadata |= {**(metadata or {}), "training": config.to_header(), **_metric(config, run)}
     save_model(model.cpu().eval(), run / WEIGHTS_FILE)
@@ -262,8 +267,12 @@ def _datasets(
     for count in (config.frames, *([config.validation_frames] if config.validate_every else [])):
         model.config.check_frames(count)
     size = model.config.input_size
-    frames = RandomStrideFrames(config.frames, config.strides)
-    training = _dataset(config, model, annotation, "training", frames, TrainTransform(size))
+    frames = RandomStrideFrames(
+        config.frames, config.strides, shared="stride" not in config.repair, first_run="first_run" in config.repair
+    )
+    prepare_resize()  # here, once: loader workers are forked from this process, new ones every epoch
+    crop = TrainTransform(size, config.augmentation, repaired="crop" in config.repair)
+    training = _dataset(config, model, annotation, "training", frames, crop)
     if not config.validate_every:
         return training, None
     frames_to_score = UniformFrames(config.validation_frames)
@@ -286,6 +295,7 @@ def _dataset(
         transform=transform,
         seed=config.seed,
         streams=model.config.streams,
+        call_videos=config.sub_batch_size,
         cache=config.cache,
     )
 
