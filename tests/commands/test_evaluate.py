@@ -54,6 +54,20 @@ def test_single_stream(tiny_project: TinyProject, tmp_path: Path, stream: str) -
     assert "no such" not in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_videos_left_out_of_the_list_are_said(
+    tiny_project: TinyProject, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("images", "flows"):
+        (tmp_path / name).symlink_to(tiny_project.dataset / name)
+    content = json.loads((tiny_project.dataset / "annotations" / "annot01.json").read_text())
+    content["left_out"] = {"training": [], "validation": ["gone"]}
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "annot01.json").write_text(json.dumps(content))
+    evaluate(dataset=tmp_path, weights=tiny_project.weights, out=tmp_path / "out", frames=5, workers=0)
+    assert "annot01.json lacks 1 videos of the test list" in capsys.readouterr().err
+    assert "1 videos of the test list that were not on disk" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_other_number_of_classes_is_refused(tiny_project: TinyProject, tmp_path: Path) -> None:
     weights = tmp_path / "three.safetensors"
     save_model(create_model("appearance_resnet50", 3, **SMALL), weights)

@@ -67,6 +67,8 @@ def _good() -> dict[str, Any]:
         ({"training": {"x": {"label": 0, "nframes": 20}}}, "got 0"),
         ({"training": {"x": {"label": True, "nframes": 20}}}, "got True"),
         ({"training": {"x": {"label": 1, "nframes": "20"}}}, "'nframes' must be a number of frames, got '20'"),
+        ({"left_out": {"training": "x"}}, "'left_out' must map"),
+        ({"left_out": 3}, "'left_out' must map"),
         ({"training": {"x": 5}}, "x: 'label' must be"),
         ({"validation": {"x": {"label": 1, "nframes": 20}}}, r"1 video \(x\) in training and in validation"),
     ],

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from stmulnet.console import notice
 from stmulnet.constants import FLOW_STACK_BEFORE, FLOW_ZERO_LEVEL, TEST_FRAMES
+from stmulnet.datasets.annotations import Annotation, load_annotation
 from stmulnet.datasets.base import ClipSample, TwoStreamDataset
 from stmulnet.datasets.sampling import UniformFrames, test_frames
 from stmulnet.datasets.transforms import TestTransform
@@ -110,11 +111,15 @@ def evaluate(
     network = load_model(weights)
     annotation_path = dataset / "annotations" / f"annot{split:02d}.json"
     _check_arguments(network, frames, examples, workers)
-    videos = open_test_list(dataset, annotation_path, network, frames)
+    annotation = load_annotation(annotation_path)
+    videos = open_test_list(dataset, annotation, network, frames)
     _check_classes(network, weights, videos.class_names, annotation_path)
     if out is not None:
         check_output(out)
     notice(f"{dataset}: {videos.tree.kind}")
+    left_out = len(annotation.left_out.get("validation", []))
+    if left_out:
+        notice(f"{annotation_path} lacks {left_out} videos of the test list: accuracies are those of the others")
     _compare_records(network, dataset)
     chosen = choose_device(device)
     table = score_videos(network, videos, device=chosen, workers=workers)
@@ -124,12 +129,15 @@ def evaluate(
     if out is not None:
         _write_results(out, summary)
         facts = [("Data set", str(dataset)), ("Split", str(split)), ("Weights", str(weights))]
+        facts += [("Not tested", f"{left_out} videos of the test list that were not on disk")] if left_out else []
         write_report(out / "report.html", _report(summary, videos, facts, examples))
         print(f"{out / 'report.html'}: the results as a page, with confusion matrix and examples")
     return summary
 
 
-def open_test_list(dataset: Path, annotation: Path, network: Network, frames: int = TEST_FRAMES) -> TwoStreamDataset:
+def open_test_list(
+    dataset: Path, annotation: Annotation | Path, network: Network, frames: int = TEST_FRAMES
+) -> TwoStreamDataset:
     """The validation list of an annotation, sampled and sized for the test protocol of a network."""
     return TwoStreamDataset.in_folder(
         annotation,

@@ -13,7 +13,7 @@ comes from, ``left_out`` (subset -> names in the lists) what it lacks of it; bot
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -38,11 +38,19 @@ class VideoRecord:
 
 @dataclass(frozen=True)
 class Annotation:
-    """Classes and videos of one split."""
+    """Classes and videos of one split.
+
+    Attributes:
+        class_names: Names in the order of the labels.
+        training: Videos to train on.
+        validation: Videos to test on.
+        left_out: Subset -> videos of the lists that were not on disk, or not complete, when the file was made.
+    """
 
     class_names: list[str]
     training: list[VideoRecord]
     validation: list[VideoRecord]
+    left_out: dict[str, list[str]] = field(default_factory=dict)
 
     def records(self, subset: str) -> list[VideoRecord]:
         """The videos of ``"training"`` or ``"validation"``."""
@@ -98,7 +106,7 @@ def load_annotation(path: Path) -> Annotation:
     both = content["training"].keys() & content["validation"].keys()
     if both:
         raise AnnotationError(f"{path}: {some_videos(both)} in training and in validation")
-    return Annotation(class_names, training, validation)
+    return Annotation(class_names, training, validation, _left_out_of(path, content.get("left_out", {})))
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -114,6 +122,12 @@ def _class_names_of(path: Path, labels: dict[str, Any]) -> list[str]:
     if not names or any(not isinstance(name, str) for name in names):
         raise AnnotationError(f"{path}: 'labels' must map 1, 2, 3, ... without a gap to class names")
     return [str(name) for name in names]
+
+
+def _left_out_of(path: Path, left_out: Any) -> dict[str, list[str]]:
+    if not isinstance(left_out, dict) or any(not isinstance(videos, list) for videos in left_out.values()):
+        raise AnnotationError(f"{path}: 'left_out' must map 'training' and 'validation' to lists of names")
+    return {subset: [str(video) for video in videos] for subset, videos in left_out.items()}
 
 
 def _record_of(path: Path, video: str, entry: Any, num_classes: int) -> VideoRecord:
