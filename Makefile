@@ -25,6 +25,7 @@ lint: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/flow.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/transforms.py
 	$(BIN)/python benchmarks/weights.py
 
 clean:
