@@ -133,15 +133,15 @@ DAMAGED = {
     "an element beyond its matrix": (matrix(struct.pack("<2I", 9, 800)), "reaches 800 bytes too far"),
     "a tag cut off": (matrix(b"\x09\0\0\0"), "ends where another element should be"),
     "a short element that is long": (matrix(struct.pack("<2I", 9 | 5 << 16, 0)), "short element states 5 bytes"),
-    "too few numbers": (matrix(EIGHT, sides=(2, 3)), r"a matrix of \[2, 3\] holds 1 numbers"),
+    "too few numbers": (matrix(EIGHT, sides=(2, 3)), r"a matrix of \(2, 3\) holds 1 numbers"),
     "bytes that are no numbers": (matrix(element(9, b"123")), "multiple of element size"),
     "endless cells": (matrix(kind=1, sides=(MANY, MANY)), "ends where another element should be"),
     "endless structs": (
         matrix(element(5, b"\x04\0\0\0"), element(1, b"abc\0"), kind=2, sides=(MANY, MANY)),
         "ends where another element should be",
     ),
-    "a negative side": (matrix(EIGHT, sides=(-1, 1)), r"dimensions \[-1, 1\]"),
-    "one side": (matrix(EIGHT, sides=(1,)), r"dimensions \[1\]"),
+    "a negative side": (matrix(EIGHT, sides=(-1, 1)), r"dimensions \(-1, 1\)"),
+    "one side": (matrix(EIGHT, sides=(1,)), r"dimensions \(1,\)"),
     "forty sides": (matrix(EIGHT, sides=(1,) * 40), "dimensions"),
     "a class that is none": (matrix(EIGHT, kind=99), "unknown class 99"),
     "fields without length": (

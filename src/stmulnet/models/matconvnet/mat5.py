@@ -26,7 +26,8 @@ PIECE_BYTES = 2**16  # of compressed data at a time, so that none can fill the m
 MAX_AXES = 32
 SHORT_BYTES = 4  # of data that may stand in the second half of a tag
 COMPLEX = 0x800  # among a matrix's flags
-INT8, INT32, UINT32, MATRIX, COMPRESSED = 1, 5, 6, 14, 15  # types of elements
+INT8, MATRIX, COMPRESSED = 1, 14, 15  # types of elements
+INTEGERS = {5: "i", 6: "I"}
 NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 ENCODINGS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
 CELL, STRUCT, TEXT, OPAQUE = 1, 2, 4, 17  # classes of matrices
@@ -142,12 +143,19 @@ class _Elements:
             raise ValueError(f"an element reaches {start + second - len(self.data)} bytes too far")
         return first, self.data[start : start + second]
 
-    def numbers(self, *kinds: int) -> NDArray[Any]:
-        """The next element, which must be of numbers, of one of the types if any are given."""
+    def numbers(self) -> NDArray[Any]:
+        """The next element, which must be of numbers."""
         kind, data = self.next()
-        if kind not in (kinds or NUMBERS):
+        if kind not in NUMBERS:
             raise ValueError(f"an element of type {kind} stands where numbers should")
         return np.frombuffer(data, self.order + NUMBERS[kind])
+
+    def integers(self) -> tuple[int, ...]:
+        """The next element, which must be of 32-bit integers; faster than an array, of which few numbers are wanted."""
+        kind, data = self.next()
+        if kind not in INTEGERS:
+            raise ValueError(f"an element of type {kind} stands where 32-bit integers should")
+        return struct.unpack(f"{self.order}{len(data) // 4}{INTEGERS[kind]}", data)
 
     def text(self) -> str:
         """The next element, which must be characters."""
@@ -167,17 +175,17 @@ class _Elements:
         return _named_matrix(data, self.order)[1] if data else np.zeros((0, 0))
 
 
-def _header(elements: _Elements) -> tuple[int, list[int], str]:
+def _header(elements: _Elements) -> tuple[int, tuple[int, ...], str]:
     """Flags, dimensions and name at the start of a matrix."""
-    flags = elements.numbers(UINT32)
-    if flags.size != 2:
-        raise ValueError(f"a matrix has {flags.size} numbers as flags, needs 2")
-    if int(flags[0]) & 0xFF == OPAQUE:  # these have no dimensions
-        return int(flags[0]), [], elements.text()
-    dimensions = [int(side) for side in elements.numbers(INT32, UINT32)]
+    flags = elements.integers()
+    if len(flags) != 2:
+        raise ValueError(f"a matrix has {len(flags)} numbers as flags, needs 2")
+    if flags[0] & 0xFF == OPAQUE:  # these have no dimensions
+        return flags[0], (), elements.text()
+    dimensions = elements.integers()
     if not 2 <= len(dimensions) <= MAX_AXES or min(dimensions) < 0:
         raise ValueError(f"a matrix has the dimensions {dimensions[:MAX_AXES]}")
-    return int(flags[0]), dimensions, elements.text()
+    return flags[0], dimensions, elements.text()
 
 
 def _named_matrix(data: memoryview, order: str) -> tuple[str, Any]:
@@ -199,7 +207,7 @@ def _named_matrix(data: memoryview, order: str) -> tuple[str, Any]:
     raise ValueError(f"a matrix is of the unknown class {kind}")
 
 
-def _numeric(elements: _Elements, kind: str, dimensions: list[int], *, is_complex: bool) -> NDArray[Any]:
+def _numeric(elements: _Elements, kind: str, dimensions: tuple[int, ...], *, is_complex: bool) -> NDArray[Any]:
     """Numbers as their class says; whole numbers may be stored in fewer bytes."""
     values = elements.numbers()
     if values.size != math.prod(dimensions):
@@ -213,17 +221,16 @@ def _numeric(elements: _Elements, kind: str, dimensions: list[int], *, is_comple
     return array.reshape(dimensions, order="F")
 
 
-def _rows(text: str, dimensions: list[int]) -> str | list[str]:
+def _rows(text: str, dimensions: tuple[int, ...]) -> str | list[str]:
     """Characters, column by column, as one string, or one per row."""
     rows = dimensions[0]
     return text if rows <= 1 else [text[row::rows] for row in range(min(rows, len(text)))]
 
 
 def _field_names(elements: _Elements) -> list[str]:
-    length = elements.numbers(INT32)
+    size, *others = elements.integers() or (0,)
     kind, names = elements.next()
-    if kind != INT8 or length.size != 1 or length[0] < 1 or len(names) % length[0]:
+    if kind != INT8 or others or size < 1 or len(names) % size:
         raise ValueError(f"{len(names)} bytes of field names are not names of the stated length")
-    size = int(length[0])
     parts = (bytes(names[start : start + size]) for start in range(0, len(names), size))
     return [part.split(b"\0")[0].decode("latin-1") for part in parts]
