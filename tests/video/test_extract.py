@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,11 +15,14 @@ import numpy.typing as npt
 import pytest
 
 from stmulnet.cli import main
+from stmulnet.commands.extract import NEEDED_BY_TEST
+from stmulnet.datasets import sampling
 from stmulnet.errors import ConfigError, DatasetError
 from stmulnet.flow.estimate import estimate_flow
 from stmulnet.flow.quantize import to_uint8
 from stmulnet.flow.tvl1 import tvl1
 from stmulnet.video import extract as module
+from stmulnet.video import extract_job
 from stmulnet.video.extract import ExtractSummary, extract_videos
 from stmulnet.video.store import open_tree
 
@@ -26,7 +30,7 @@ Frames = npt.NDArray[np.uint8]
 Encode = Callable[..., Path]
 
 
-def run(videos: Path, out: Path, **options: Any) -> ExtractSummary:
+def run(videos: Path | list[Path], out: Path, **options: Any) -> ExtractSummary:
     return extract_videos(videos, out, **{"short_side": 32, "workers": 1, **options})
 
 
@@ -101,7 +105,7 @@ def test_same_input_same_bytes(videos: Path, tmp_path: Path) -> None:
 def test_second_run_does_nothing(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(videos, tmp_path / "out")
     before = contents(tmp_path / "out")
-    monkeypatch.setattr(module, "_extract_one", None)
+    monkeypatch.setattr(module, "extract_one", None)
     summary = run(videos, tmp_path / "out")
     assert (summary.done, summary.skipped) == (0, 3)
     assert summary.too_short == ("b",)
@@ -135,7 +139,7 @@ def test_other_settings_are_refused(videos: Path, tmp_path: Path) -> None:
         run(videos, tmp_path / "out", short_side=40)
     assert "jpeg_quality" not in str(caught.value)
     with pytest.raises(ConfigError, match=r"flow\.backend is 'tvl1' there, 'opencv' now"):
-        run(videos, tmp_path / "out", backend="opencv")
+        run(videos, tmp_path / "out", flow_backend="opencv")
     assert contents(tmp_path / "out") == before
 
 
@@ -173,9 +177,12 @@ def test_broken_videos_do_not_stop_the_rest(videos: Path, tmp_path: Path, encode
     assert why_fourth == "no such file"
     assert f"failed: b0.mp4: {why_first}" in str(summary)
     assert str(tmp_path) not in why_first
+    lines = (tmp_path / "out" / "failures.txt").read_text(encoding="utf-8").splitlines()
+    assert lines == [f"{name}\t{reason}" for name, reason in summary.failures]
     for path in ("b0.mp4", "b1.mp4", "b2.mp4", "b3.mp4"):
         (videos / path).unlink()
     run(videos, tmp_path / "fresh")
+    run(videos, tmp_path / "out")
     assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
 
 
@@ -198,8 +205,6 @@ def test_bad_paths(videos: Path, tmp_path: Path) -> None:
     file.touch()
     with pytest.raises(DatasetError, match="none: no such folder"):
         run(tmp_path / "none", tmp_path / "out")
-    with pytest.raises(DatasetError, match="file: is not a folder"):
-        run(file, tmp_path / "out")
     with pytest.raises(ConfigError, match="file: is a file; give another name"):
         run(videos, file)
     with pytest.raises(ConfigError, match=r"file/out: cannot be written"):
@@ -217,7 +222,7 @@ def test_bad_paths(videos: Path, tmp_path: Path) -> None:
         ({"short_side": 100_000}, "short_side must be 16 to 4096 pixels, got 100000"),
         ({"workers": 0}, "workers must be 1 or more"),
         ({"jpeg_quality": 101}, "jpeg_quality must be 1 to 100, got 101"),
-        ({"backend": "farneback"}, "farneback.*tvl1, opencv"),
+        ({"flow_backend": "farneback"}, "farneback.*tvl1, opencv"),
     ],
 )
 def test_bad_options(videos: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
@@ -244,7 +249,7 @@ def test_memory_is_bounded_by_the_chunk(videos: Path, tmp_path: Path, monkeypatc
         lengths.append(len(frames))
         return estimate_flow(frames, **options)
 
-    monkeypatch.setattr(module, "estimate_flow", spy)
+    monkeypatch.setattr(extract_job, "estimate_flow", spy)
     run(videos, tmp_path / "out")
     assert lengths == [12, 5, 33, 8]
 
@@ -277,6 +282,89 @@ def test_settings_bind_only_where_a_video_was_finished(tmp_path: Path) -> None:
     (tmp_path / "videos" / "bad.mp4").write_bytes(b"no video")
     assert run(tmp_path / "videos", tmp_path / "out").exit_code == 1
     assert run(tmp_path / "videos", tmp_path / "out", short_side=48).exit_code == 1
+
+
+def test_a_file_moved_to_another_folder_is_not_done_again(videos: Path, tmp_path: Path) -> None:
+    run(videos / "Class", tmp_path / "out")
+    summary = run(videos, tmp_path / "out")
+    assert (summary.done, summary.skipped) == (2, 1)
+    run(videos, tmp_path / "fresh")
+    assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
+
+
+def test_several_sources(videos: Path, tmp_path: Path) -> None:
+    run([videos / "Class", videos / "a.mp4", videos / "c.mkv"], tmp_path / "out")
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert [(entry["name"], entry["source"]) for entry in manifest["videos"]] == [
+        ("a", "a.mp4"),
+        ("b", "b.avi"),
+        ("c", "c.mkv"),
+    ]
+    with pytest.raises(DatasetError, match=r"the name 'a': \S*a\.mp4 and \S*a\.mp4"):
+        run([videos, videos / "a.mp4"], tmp_path / "out")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_archives_give_what_folders_give(videos: Path, tmp_path: Path, workers: int) -> None:
+    run(videos, tmp_path / "fresh")
+    (videos / "Class" / "cut.mp4").write_bytes((videos / "a.mp4").read_bytes()[:-800])
+    archive = Path(shutil.make_archive(str(tmp_path / "all"), "gztar", videos))
+    summary = run(archive, tmp_path / "out", workers=workers)
+    assert (summary.done, [source for source, _ in summary.failures]) == (3, ["Class/cut.mp4"])
+    assert str(tmp_path) not in summary.failures[0][1]
+    expected = contents(tmp_path / "fresh")
+    assert {k: v for k, v in contents(tmp_path / "out").items() if k != "failures.txt"} == expected
+    assert run(archive, tmp_path / "out").skipped == 3
+
+
+def test_dis_is_stamped(videos: Path, tmp_path: Path) -> None:
+    run(videos, tmp_path / "out", short_side=40, flow_backend="dis")
+    flow = json.loads((tmp_path / "out" / "manifest.json").read_text())["settings"]["flow"]
+    assert (flow["algorithm"], flow["backend"], flow["parameters"]["preset"]) == ("DIS", "dis", "fast")
+    levels = open_tree(tmp_path / "out").read_flow("a", range(1, 12))
+    u, v = np.median(levels, axis=(0, 2, 3)) * 40 / 255 - 20
+    assert (u, v) == (pytest.approx(1, abs=0.3), pytest.approx(2, abs=0.3))
+    with pytest.raises(ConfigError, match=r"flow\.algorithm is 'DIS' there, 'TV-L1' now.*flow\.backend is 'dis' there"):
+        run(videos, tmp_path / "out", short_side=40)
+
+
+def every_third(num_frames: int) -> list[int]:
+    return [number for number in range(1, num_frames) if number % 3]
+
+
+def test_only_needed_flow(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fields 1 2, 4 5, ...: those of the whole flow, and nothing else; videos without a test frame have all."""
+    run(videos, tmp_path / "whole", short_side=40)
+    lengths = []
+
+    def spy(frames: Frames, **options: Any) -> Any:
+        lengths.append(len(frames))
+        return estimate_flow(frames, **options)
+
+    monkeypatch.setattr(extract_job, "estimate_flow", spy)
+    summary = run(videos, tmp_path / "part", short_side=40, needed=extract_job.NeededFields(25, every_third))
+    assert set(lengths) == {3, 5}
+    assert summary.pairs == 8 + 4 + 26
+    assert "only the flow that 25 test frames per video need: this data set is for evaluation only" in str(summary)
+    whole, part = contents(tmp_path / "whole"), contents(tmp_path / "part")
+    manifest = json.loads(part.pop("manifest.json"))
+    assert manifest["settings"]["flow"]["only_for_test_frames"] == 25
+    assert sorted(path for path in part if "flows/u/c" in path) == [
+        f"flows/u/c/frame{number:06d}.jpg" for number in every_third(40)
+    ]
+    assert sum("flows/v/b" in path for path in part) == 4
+    assert part == {path: whole[path] for path in part}
+    assert run(videos, tmp_path / "part", short_side=40, needed=extract_job.NeededFields(25, every_third)).skipped == 3
+    with pytest.raises(ConfigError, match=r"flow\.only_for_test_frames is 25 there, None now"):
+        run(videos, tmp_path / "part", short_side=40)
+
+
+def test_flow_of_test_frames() -> None:
+    assert sorted(NEEDED_BY_TEST.numbers(40)) == list(range(1, 40))
+    needed = NEEDED_BY_TEST.numbers(1000)
+    assert len(needed) == 250
+    assert (min(needed), max(needed)) == (1, 999)
+    assert all(field in needed for time in sampling.test_frames(1000) for field in range(time - 5, time + 5))
 
 
 def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:

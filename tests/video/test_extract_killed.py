@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stmulnet.video.extract import extract_videos
@@ -66,8 +67,8 @@ def finished(out: Path) -> list[str]:
 
 def working(out: Path) -> list[int]:
     """Process numbers of the workers that are in the middle of a video."""
-    partial = out / ".partial"
-    return [int(p.name.rpartition("-")[2]) for p in partial.iterdir() if p.is_dir()] if partial.exists() else []
+    work = out / ".partial" / "work"
+    return [int(p.name.rpartition("-")[2]) for p in work.iterdir() if p.is_dir()] if work.exists() else []
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -122,3 +123,39 @@ def test_killed_worker_is_an_error(start: Callable[[], subprocess.Popen[str]], v
     assert "a worker process died (killed, or out of memory)" in errors
     assert "Traceback" not in errors
     check_resumed(videos, out, at_least=2)
+
+
+def changed(path: Path) -> int | None:
+    return path.stat().st_mtime_ns if path.exists() else None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_twenty_times_at_random_moments(
+    encode: Callable[..., Path], tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Nobody waits for the workers of a killed run either: the next one starts while they may still be writing."""
+    for index in range(60):
+        encode(f"videos/v{index}.mp4", 12)
+    videos, out = tmp_path / "videos", tmp_path / "out"
+    start = time.monotonic()
+    extract_videos(videos, tmp_path / "fresh", short_side=SHORT_SIDE, workers=1)
+    per_video_sec = (time.monotonic() - start) / 60
+    options = ["--short_side", str(SHORT_SIDE), "--workers", "2"]
+    command = [sys.executable, "-m", "stmulnet", "extract", str(videos), str(out), *options]
+    for _ in range(20):
+        before = changed(out / "manifest.json")
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+            moments = [  # from the first write to the moment that some videos are finished
+                lambda: changed(out / "manifest.json") != before,  # noqa: B023
+                lambda: working(out),
+                lambda: changed(out / "manifest.json") != before and finished(out),  # noqa: B023
+            ]
+            wait_until(moments[rng.integers(3)])
+            time.sleep(rng.uniform(0, 1.5 * per_video_sec))
+            process.kill()
+            assert process.wait() == -signal.SIGKILL
+    summary = extract_videos(videos, out, short_side=SHORT_SIDE, workers=1)
+    assert summary.skipped > 0
+    assert summary.done + summary.skipped == 60
+    assert contents(out) == contents(tmp_path / "fresh")

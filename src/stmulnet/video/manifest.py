@@ -2,6 +2,9 @@
 
 The manifest holds neither times nor machine names: the same videos and settings give the same bytes. While an
 extraction runs, finished videos are appended to a journal, which a killed run leaves for the next one.
+
+Every shard of a divided extraction writes a manifest of its own. Reading a data set joins all that there are, so that
+folders of several machines only have to be copied into one; an extraction without a shard makes one manifest of them.
 """
 
 import dataclasses
@@ -15,6 +18,8 @@ from stmulnet.errors import ConfigError, DatasetError
 from stmulnet.files import write_json
 
 MANIFEST_NAME = "manifest.json"
+SHARD_MANIFESTS = "manifest-shard-*-of-*.json"
+ONLY_FOR_TEST_FRAMES = "only_for_test_frames"  # in the settings of the flow: how many, where not all was computed
 _SETTINGS, _VIDEOS = "settings", "videos"
 _LIBRARIES = "libraries"  # a part of the settings that may differ: a change of version is noted, not refused
 
@@ -27,7 +32,7 @@ class VideoEntry:
         name: File stem; the name of its folders.
         source: Path of the file relative to the folder of videos, with forward slashes.
         source_bytes: Size of the file.
-        num_frames: Stored frames; there is one flow field less.
+        num_frames: Stored frames; there is one flow field less, if not only those of test frames are wanted.
         width: Pixels, as stored.
         height: Pixels, as stored.
     """
@@ -46,6 +51,12 @@ class Manifest:
 
     settings: dict[str, Any]
     videos: dict[str, VideoEntry] = field(default_factory=dict)
+
+    @property
+    def only_for_test_frames(self) -> int | None:
+        """Test frames per video whose flow alone was computed, in a data set for evaluation only; None for all flow."""
+        count = self.settings.get("flow", {}).get(ONLY_FOR_TEST_FRAMES)
+        return None if count is None else int(count)
 
     @classmethod
     def load(cls, path: Path) -> "Manifest":
@@ -67,6 +78,26 @@ class Manifest:
         """Write the manifest in one step, videos sorted by name."""
         entries = [dataclasses.asdict(self.videos[name]) for name in sorted(self.videos)]
         write_json(path, {_SETTINGS: self.settings, _VIDEOS: entries})
+
+
+def load_manifests(dataset: Path) -> Manifest | None:
+    """The manifest of a data set, joined from those of its shards where there are any; None where there is none.
+
+    Raises:
+        DatasetError: A manifest is damaged.
+        ConfigError: Two were made with different settings.
+    """
+    joined: Manifest | None = None
+    for path in [dataset / MANIFEST_NAME, *sorted(dataset.glob(SHARD_MANIFESTS))]:
+        part = Manifest.load(path) if path.is_file() else None
+        if part is None:
+            continue
+        if joined is None or not joined.videos:
+            joined = part
+        elif part.videos:  # those of shards are the younger ones
+            check_settings(joined.settings, part.settings, path)
+            joined.videos.update(part.videos)
+    return joined
 
 
 def check_settings(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> list[str]:
