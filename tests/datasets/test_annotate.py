@@ -10,7 +10,10 @@ import pytest
 from stmulnet.cli import main
 from stmulnet.commands.annotate import annotate
 from stmulnet.datasets.annotations import VideoRecord, load_annotation
+from stmulnet.datasets.sampling import flow_numbers
+from stmulnet.datasets.sampling import test_frames as frames_of_test
 from stmulnet.errors import AnnotationError, ConfigError, DatasetError
+from stmulnet.video.manifest import ONLY_FOR_TEST_FRAMES, Manifest
 from stmulnet.video.store import write_flow, write_frames
 
 VIDEOS = {"v_A_g01_c01": 12, "v_A_g02_c01": 14, "v_B_g02_c01": 13, "v_B_g09_c01": 11}
@@ -120,7 +123,7 @@ def test_a_group_on_both_sides_is_noted(lists: Path, dataset: Path, capsys: pyte
     _write_video(dataset, "v_A_g02_c02", 12, 11)
     (lists / "testlist02.txt").write_text("A/v_A_g02_c02.avi\n")
     assert annotate(lists, dataset).shared_groups == {1: [], 2: ["v_A_g02"]}
-    assert "1 groups have training and validation videos, e.g. v_A_g02" in capsys.readouterr().out
+    assert "training and validation share 1 of the groups: v_A_g02; an easy test" in capsys.readouterr().out
 
 
 def test_other_spellings_on_disk(lists: Path, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,6 +143,30 @@ def test_names_on_disk_that_are_no_text(lists: Path, dataset: Path) -> None:
     annotate(lists, dataset)
     report = json.loads((dataset / "annotations" / "report.json").read_text())
     assert report["unlisted"] == ["v_B_g09_c01", "v_\\udcff"]
+
+
+def test_files_of_an_earlier_run_are_named(lists: Path, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    annotate(lists, dataset)
+    assert "anew" not in capsys.readouterr().out
+    annotate(lists, dataset, splits=[1])
+    assert "not written anew: annot02.json" in capsys.readouterr().out
+
+
+def test_flow_of_test_frames_alone(lists: Path, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _write_video(dataset, "v_A_g01_c01", 400, 399)
+    needed = {field for time in frames_of_test(400) for field in flow_numbers(time)}
+    for path in (dataset / "flows").glob("*/v_A_g01_c01/*.jpg"):
+        if int(path.stem.removeprefix("frame")) not in needed:
+            path.unlink()
+    with pytest.raises(AnnotationError, match="incomplete frames or flow"):
+        annotate(lists, dataset)
+    Manifest({"flow": {ONLY_FOR_TEST_FRAMES: 25}}).save(dataset / "manifest.json")
+    summary = annotate(lists, dataset)
+    assert load_annotation(summary.files[1]).validation[0].num_frames == 400
+    assert "only the flow of 25 test frames per video is there" in capsys.readouterr().err
+    (dataset / "flows" / "v" / "v_A_g01_c01" / f"frame{min(needed):06d}.jpg").unlink()
+    with pytest.raises(AnnotationError, match=f"frame{min(needed):06d}.jpg: missing; extract the video again"):
+        annotate(lists, dataset)
 
 
 def test_class_folders_are_split_at_random(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,11 +12,13 @@ from stmulnet.datasets.lists import SUBSETS, SplitLists, empty_classes, shared_g
 from stmulnet.datasets.sources import read_splits
 from stmulnet.errors import AnnotationError
 from stmulnet.files import check_output, write_json
+from stmulnet.video.manifest import load_manifests
 from stmulnet.video.store import open_tree
 
 POSITIONAL = ("lists", "dataset")
 ANNOTATIONS_FOLDER = "annotations"
 REPORT_FILE = "report.json"
+_SHOWN = 5  # names in a printed line
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,11 @@ def annotate(
     unused = {video: None for content in contents.values() for video in sorted(content.unused)}
     tree = open_tree(dataset)
     notice(f"{dataset}: {tree.kind}")
-    stock = take_stock(tree, listed, unused)
+    manifest = load_manifests(dataset)
+    part = manifest.only_for_test_frames if manifest else None
+    if part:
+        notice(f"{dataset}: only the flow of {part} test frames per video is there: good for evaluation alone")
+    stock = take_stock(tree, listed, unused, only_test_frames=part)
     _check(lists, stock, allow_missing=allow_missing)
     files = {split: out / f"annot{split:02d}.json" for split in contents}
     for split, content in contents.items():
@@ -136,9 +142,9 @@ def _print(summary: AnnotateSummary, contents: Mapping[int, SplitLists], report:
         )
         for subset in SUBSETS:
             if empty := empty_classes(content, subset):
-                print(f"  no {subset} videos in {len(empty)} of the classes: {', '.join(empty)}")
+                print(f"  no {subset} videos in {len(empty)} of the classes: {_some(empty)}")
         if groups := summary.shared_groups[split]:
-            print(f"  {len(groups)} groups have training and validation videos, e.g. {groups[0]}: an easy test")
+            print(f"  training and validation share {len(groups)} of the groups: {_some(groups)}; an easy test")
     notes = {
         "on disk but in no list": stock.unlisted,
         "spelt otherwise on disk": stock.renamed,
@@ -147,7 +153,13 @@ def _print(summary: AnnotateSummary, contents: Mapping[int, SplitLists], report:
     for note, videos in notes.items():
         if videos:
             print(f"{note}: {some_videos(videos)}")
+    if earlier := sorted(set(report.parent.glob("annot[0-9][0-9].json")) - set(summary.files.values())):
+        print(f"not written anew: {_some([path.name for path in earlier])}")
     if stock.unusable:
         print(f"LEFT OUT: {stock.problems()}")
     if stock.unusable or any(notes.values()):
         print(f"all names: {report}")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

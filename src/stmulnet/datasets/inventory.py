@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from stmulnet.console import progress
 from stmulnet.constants import MIN_FRAMES
 from stmulnet.datasets.lists import some_videos
+from stmulnet.datasets.sampling import flow_numbers, test_frames
 from stmulnet.errors import DatasetError
-from stmulnet.video.store import FrameTree
+from stmulnet.video.store import FrameTree, U, V
 
 
 @dataclass
@@ -57,13 +58,16 @@ class Inventory:
         return "; ".join(parts)
 
 
-def take_stock(tree: FrameTree, listed: Iterable[str], unused: Iterable[str] = ()) -> Inventory:
+def take_stock(
+    tree: FrameTree, listed: Iterable[str], unused: Iterable[str] = (), *, only_test_frames: int | None = None
+) -> Inventory:
     """Look for the videos of the lists on disk and count their frames.
 
     Args:
         tree: Frames and flow on disk.
         listed: Videos that shall be there.
         unused: Videos that the lists name, but need not be there.
+        only_test_frames: Of how many test frames per video there is flow; None where there is all of it.
 
     Raises:
         DatasetError: The tree cannot be listed.
@@ -77,15 +81,15 @@ def take_stock(tree: FrameTree, listed: Iterable[str], unused: Iterable[str] = (
     stock.unlisted = [video for video in on_disk if video not in listed_on_disk]
     with progress(len(stock.disk_names), "count frames", "videos") as advance:
         for video, name in stock.disk_names.items():
-            _count(tree, video, name, stock)
+            _count(tree, video, name, stock, only_test_frames)
             advance(1)
     return stock
 
 
-def _count(tree: FrameTree, video: str, name: str, stock: Inventory) -> None:
+def _count(tree: FrameTree, video: str, name: str, stock: Inventory, only_test_frames: int | None) -> None:
     try:
         frames = tree.num_frames(name)
-        fields = tree.num_flows(name) if tree.flow else frames - 1
+        fields = _num_fields(tree, name, frames, only_test_frames)
     except DatasetError as error:
         stock.damaged[video] = str(error)
         return
@@ -97,6 +101,21 @@ def _count(tree: FrameTree, video: str, name: str, stock: Inventory) -> None:
         stock.short[video] = usable
     else:
         stock.num_frames[video] = usable
+
+
+def _num_fields(tree: FrameTree, name: str, frames: int, only_test_frames: int | None) -> int:
+    """Number of flow fields of a video; where those of test frames are there that is enough."""
+    if tree.flow is None:
+        return frames - 1
+    if only_test_frames is None or frames < MIN_FRAMES:
+        return tree.num_flows(name)
+    needed = {field for time in test_frames(frames, only_test_frames) for field in flow_numbers(time)}
+    for plane in (U, V):
+        missing = sorted(needed.difference(tree.flow.numbers(plane, name)))
+        if missing:
+            (path,) = tree.flow.paths(plane, name, missing[:1])
+            raise DatasetError(f"{path}: missing; extract the video again")
+    return frames - 1
 
 
 def match_names(listed: Collection[str], on_disk: Collection[str]) -> dict[str, str]:
