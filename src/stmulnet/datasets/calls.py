@@ -50,6 +50,10 @@ def in_call(rule: Rule, call: LoaderCall) -> Rule:
 class EpochCalls:
     """The order of the clips in one epoch, cut into loader calls.
 
+    Deviation D8: a call has consecutive clips of the order, officially every 32nd of the 128 of an update, which is the
+    same in distribution; but in the last, smaller update of an epoch official calls have 2 or 3 videos, and here all
+    calls but the very last have ``size``.
+
     Args:
         num_frames: RGB frames of every video of the list.
         size: Videos per call (official: 4).
