@@ -1,6 +1,7 @@
 """Training end to end on a tiny data set: losses, run folder, resume, bad input."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from stmulnet import cli, create_model, load_model
 from stmulnet.commands.train import _warn_of_small_crops, train
 from stmulnet.datasets.base import TwoStreamDataset
 from stmulnet.datasets.transforms import TrainTransform
-from stmulnet.errors import ConfigError, MissingExtraError, StmulnetError
+from stmulnet.errors import ConfigError, DatasetError, MissingExtraError, StmulnetError
 from stmulnet.models.multiplier import joint_output
 from stmulnet.training import fit
 from stmulnet.training.callbacks import EpochReport
@@ -235,6 +236,17 @@ def test_a_finished_run_is_not_overwritten_nor_resumed_otherwise(tiny_project: A
         run(tiny_project, tmp_path / "run", learning_rates=[0.01])
     with pytest.raises(ConfigError, match=r"started with other values of seed \(0, now 1\)"):
         run(tiny_project, tmp_path / "run", learning_rates=[0.01], seed=1, resume=True)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_missing_frames_are_named_in_one_line(tiny_project: Any, tmp_path: Path, workers: int) -> None:
+    shutil.copytree(tiny_project.dataset, tmp_path / "dataset")
+    for image in (tmp_path / "dataset" / "images").glob("*/frame000008.jpg"):
+        image.unlink()
+    project = SimpleNamespace(dataset=tmp_path / "dataset")
+    with pytest.raises(DatasetError, match=r"frame000008\.jpg: cannot be read") as caught:
+        run(project, tmp_path / "run", cache=False, workers=workers)
+    assert "Traceback" not in str(caught.value)
 
 
 def test_divergence_stops_with_the_reason(tiny_project: Any, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """`stmulnet evaluate`: the test protocol over the test list of a data set."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,16 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from torch.utils.data import DataLoader, Dataset
 
 from stmulnet.console import notice
 from stmulnet.constants import FLOW_STACK_BEFORE, FLOW_ZERO_LEVEL, TEST_FRAMES
 from stmulnet.datasets.annotations import Annotation, load_annotation
-from stmulnet.datasets.base import ClipSample, TwoStreamDataset
+from stmulnet.datasets.base import TwoStreamDataset
+from stmulnet.datasets.loading import ClipLoader
 from stmulnet.datasets.sampling import UniformFrames, test_frames
 from stmulnet.datasets.transforms import TestTransform
 from stmulnet.device import choose_device
-from stmulnet.errors import AnnotationError, CheckpointError, ConfigError, StmulnetError
+from stmulnet.errors import AnnotationError, CheckpointError, ConfigError
 from stmulnet.evaluation.metrics import Proportion, top_k_correct
 from stmulnet.evaluation.protocol import ScoreTable, evaluate_videos
 from stmulnet.evaluation.report import (
@@ -158,32 +157,8 @@ def score_videos(
     if workers is None:
         workers = min(MAX_WORKERS, default_workers() - 1)
     # A sample is some 50 MB at the official size and waits in shared memory: one per worker is enough.
-    ahead: dict[str, Any] = {"num_workers": workers, "prefetch_factor": 1} if workers else {}
-    loader = DataLoader(_ErrorsAsItems(videos), batch_size=None, pin_memory=device.type == "cuda", **ahead)
-    return evaluate_videos(network.to(device).eval(), _without_errors(loader), total=len(videos), device=device)
-
-
-class _ErrorsAsItems(Dataset[ClipSample | StmulnetError]):
-    """Hands bad input on as an item: torch would bury its message in the traceback of the worker process."""
-
-    def __init__(self, videos: TwoStreamDataset) -> None:
-        self.videos = videos
-
-    def __len__(self) -> int:
-        return len(self.videos)
-
-    def __getitem__(self, index: int) -> ClipSample | StmulnetError:
-        try:
-            return self.videos[index]
-        except StmulnetError as error:
-            return error
-
-
-def _without_errors(items: Iterable[ClipSample | StmulnetError]) -> Iterator[ClipSample]:
-    for item in items:
-        if isinstance(item, StmulnetError):
-            raise item
-        yield item
+    loader = ClipLoader(videos, batch_size=None, workers=workers, ahead=1, pin_memory=device.type == "cuda")
+    return evaluate_videos(network.to(device).eval(), loader, total=len(videos), device=device)
 
 
 def example_pictures(videos: TwoStreamDataset, index: int) -> tuple[Images | None, Flow | None]:

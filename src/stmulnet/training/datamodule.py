@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
 
 from stmulnet.datasets.base import TwoStreamDataset
+from stmulnet.datasets.loading import ClipLoader
 
 
 class TwoStreamDataModule(LightningDataModule):
@@ -33,7 +33,7 @@ class TwoStreamDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.workers = workers
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def train_dataloader(self) -> ClipLoader:
         """Called at the start of every epoch (reload_dataloaders_every_n_epochs=1), also of a resumed one.
 
         Deviation D4: the list is shuffled anew for every pass, from seed and pass; officially once per five passes,
@@ -41,12 +41,11 @@ class TwoStreamDataModule(LightningDataModule):
         """
         epoch = self.trainer.current_epoch if self.trainer else 0
         self.training.set_epoch(epoch)
-        return DataLoader(
+        return ClipLoader(
             self.training,
             batch_size=self.batch_size,
-            sampler=self.training.epoch_order(),  # the same list, should Lightning ask twice
-            generator=torch.Generator(),  # its own: the loader must not advance the generator of the dropout
-            num_workers=self.workers,
+            order=self.training.epoch_order(),  # the same list, should Lightning ask twice
+            workers=self.workers,
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -54,4 +53,4 @@ class TwoStreamDataModule(LightningDataModule):
         """One video per batch, in the list's order."""
         if self.validation is None:
             return []
-        return DataLoader(self.validation, batch_size=1, num_workers=self.workers)
+        return ClipLoader(self.validation, batch_size=1, workers=self.workers)

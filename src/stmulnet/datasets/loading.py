@@ -1,0 +1,91 @@
+"""Clips from loader processes: one thread each, and bad input arrives as the error that it is."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from stmulnet.datasets.base import ClipSample, TwoStreamDataset
+from stmulnet.errors import StmulnetError
+
+
+class ClipLoader(DataLoader[ClipSample | StmulnetError]):
+    """Loads clips, in this process or in others, and collates them to batches.
+
+    What an item holds does not depend on the number of processes: see `TwoStreamDataset`.
+
+    Args:
+        videos: The clips.
+        batch_size: Clips per batch; None gives single clips.
+        order: Indices of the clips in the order wanted; None takes that of the list.
+        workers: Loader processes; 0 loads in this one.
+        ahead: Batches, or single clips, that each process keeps ready in shared memory.
+        pin_memory: Put batches into page-locked memory, from which a GPU copies without waiting.
+
+    Raises:
+        StmulnetError: In the loop over the loader: what reading a clip raised, in this process and with its own
+            message; torch by itself buries it in the traceback of the process.
+    """
+
+    def __init__(
+        self,
+        videos: TwoStreamDataset,
+        *,
+        batch_size: int | None,
+        order: Sequence[int] | None = None,
+        workers: int = 0,
+        ahead: int = 2,
+        pin_memory: bool = False,
+    ) -> None:
+        super().__init__(
+            _ErrorsAsItems(videos),
+            batch_size=batch_size,
+            sampler=order,
+            num_workers=workers,
+            prefetch_factor=ahead if workers else None,
+            pin_memory=pin_memory,
+            collate_fn=_keep if batch_size is None else _collate,
+            worker_init_fn=_use_one_thread,
+            generator=torch.Generator(),  # its own: a loader must not advance the generator of the dropout
+        )
+
+    def __iter__(self) -> Iterator[ClipSample]:  # type: ignore[override]
+        """Yield clips or batches."""
+        for item in super().__iter__():
+            if isinstance(item, StmulnetError):
+                raise item
+            yield item
+
+
+class _ErrorsAsItems(Dataset[ClipSample | StmulnetError]):
+    def __init__(self, videos: TwoStreamDataset) -> None:
+        self.videos = videos
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, index: int) -> ClipSample | StmulnetError:
+        try:
+            return self.videos[index]
+        except StmulnetError as error:
+            return error
+
+
+def _keep(item: Any) -> Any:
+    """Single clips need no collating."""
+    return item
+
+
+def _collate(items: list[Any]) -> Any:
+    """A batch, or the first error among its clips."""
+    for item in items:
+        if isinstance(item, StmulnetError):
+            return item
+    return default_collate(items)
+
+
+def _use_one_thread(worker: int) -> None:
+    """Processes are the parallelism; torch limits itself. OpenCV's threads do not survive a fork either."""
+    cv2.setNumThreads(1)

@@ -1,0 +1,96 @@
+"""Loader processes: the same clips whatever their number, errors as they are, one thread each."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from tests.conftest import TinyProject
+
+from stmulnet.datasets.base import TwoStreamDataset
+from stmulnet.datasets.loading import ClipLoader
+from stmulnet.datasets.sampling import RandomStrideFrames
+from stmulnet.datasets.transforms import TrainTransform
+from stmulnet.errors import DatasetError
+
+
+def _clips(dataset: Path, **options: Any) -> TwoStreamDataset:
+    arguments: dict[str, Any] = {
+        "subset": "training",
+        "sampling": RandomStrideFrames(3, (1, 3)),
+        "transform": TrainTransform(32),
+    }
+    return TwoStreamDataset.in_folder(dataset / "annotations" / "annot01.json", dataset, **arguments | options)
+
+
+def _epoch(clips: TwoStreamDataset, epoch: int, workers: int) -> list[Any]:
+    clips.set_epoch(epoch)
+    return list(ClipLoader(clips, batch_size=2, order=clips.epoch_order(), workers=workers))
+
+
+def test_samples_are_the_same_with_any_number_of_processes(tiny_project: TinyProject) -> None:
+    clips = _clips(tiny_project.dataset, seed=3)
+    for epoch in range(2):
+        alone, *others = (_epoch(clips, epoch, workers) for workers in (0, 1, 2))
+        assert sum(len(batch.video) for batch in alone) == len(clips)
+        for helped in others:
+            for a, b in zip(alone, helped, strict=True):
+                assert torch.equal(a.rgb, b.rgb)
+                assert torch.equal(a.flow, b.flow)
+                assert torch.equal(a.label, b.label)
+                assert a.video == b.video
+
+
+def test_epochs_and_seeds_differ(tiny_project: TinyProject) -> None:
+    clips, others = _clips(tiny_project.dataset, seed=3), _clips(tiny_project.dataset, seed=4)
+    first, second, other = _epoch(clips, 0, 0)[0], _epoch(clips, 1, 0)[0], _epoch(others, 0, 0)[0]
+    assert not torch.equal(first.flow, second.flow)
+    assert not torch.equal(first.flow, other.flow)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("batch_size", [None, 3])
+def test_bad_input_arrives_with_its_own_message(
+    tiny_project: TinyProject, tmp_path: Path, workers: int, batch_size: int | None
+) -> None:
+    dataset = tmp_path / "dataset"
+    shutil.copytree(tiny_project.dataset, dataset)
+    clips = _clips(dataset)
+    (image,) = (dataset / "images" / clips.records[1].video).glob("frame000007.jpg")
+    for number in range(1, 17):
+        image.with_name(f"frame{number:06d}.jpg").write_bytes(b"no image")
+    with pytest.raises(DatasetError) as caught:
+        list(ClipLoader(clips, batch_size=batch_size, workers=workers))
+    assert str(caught.value).startswith(str(image.parent))
+    assert "not a readable JPEG" in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+    assert "worker" not in str(caught.value)
+
+
+class _Threads(TwoStreamDataset):
+    """Clips whose label is the number of threads that the loading process may use."""
+
+    def __getitem__(self, index: int) -> Any:
+        return super().__getitem__(index)._replace(label=100 * torch.get_num_threads() + cv2.getNumThreads())
+
+
+def test_loader_processes_use_one_thread(tiny_project: TinyProject) -> None:
+    annotation = tiny_project.dataset / "annotations" / "annot01.json"
+    clips = _Threads.in_folder(annotation, tiny_project.dataset, subset="validation", sampling=lambda n, rng: [6])
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        batch = next(iter(ClipLoader(clips, batch_size=2, workers=1)))
+        assert torch.as_tensor(batch.label).tolist() == [101, 101]
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)
+
+
+def test_a_loader_leaves_the_global_generator_alone(tiny_project: TinyProject) -> None:
+    state = torch.random.get_rng_state()
+    list(ClipLoader(_clips(tiny_project.dataset), batch_size=2))
+    np.testing.assert_array_equal(torch.random.get_rng_state(), state)
