@@ -5,7 +5,7 @@ import inspect
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def shell_lines() -> Iterator[list[str]]:
     """Words of every command in the documents, without comments and redirections."""
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
-        inline = re.findall(r"`(stmulnet (?!VERB)[a-z]+ [^`]*--[^`]*)`", text)
+        inline = re.findall(r"`(stmulnet (?!VERB)[a-z-]+ [^`]*--[^`]*)`", text)
         for line in [line for block in blocks(document, "bash") for line in block.splitlines()] + inline:
             words = shlex.split(line.partition(" > ")[0], comments=True)
             if words:
@@ -43,11 +43,18 @@ def shell_lines() -> Iterator[list[str]]:
 COMMANDS = list(shell_lines())
 
 
+def function_of(verb: str) -> Callable[..., Any]:
+    """What runs a verb of the command line."""
+    name = verb.replace("-", "_")
+    function: Callable[..., Any] = getattr(importlib.import_module(f"stmulnet.commands.{name}"), name)
+    return function
+
+
 def parse(words: list[str]) -> dict[str, Any]:
     """Arguments of a `stmulnet` command, as its function would get them."""
     _, verb, *rest = words
-    module = importlib.import_module(f"stmulnet.commands.{verb}")
-    return cli._parse(verb, getattr(module, verb), getattr(module, "POSITIONAL", ()), rest)
+    module = importlib.import_module(f"stmulnet.commands.{verb.replace('-', '_')}")
+    return cli._parse(verb, function_of(verb), getattr(module, "POSITIONAL", ()), rest)
 
 
 @pytest.fixture
@@ -117,7 +124,7 @@ def test_training_example_describes_a_network(workplace: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_options_exist(document: Path) -> None:
-    functions = [getattr(importlib.import_module(f"stmulnet.commands.{verb}"), verb) for verb in cli.VERBS]
+    functions = [function_of(verb) for verb in cli.VERBS]
     known = {"help", "config", "print_config", "version", "strict"}  # --strict: of mypy
     known |= {name for function in functions for name in inspect.signature(function).parameters}
     named = set(re.findall(r"(?<![\w-])--([a-z][\w-]*)", document.read_text(encoding="utf-8")))

@@ -15,6 +15,7 @@ _PUBLIC = {
     "create_model": "stmulnet.models.zoo",
     "evaluate": "stmulnet.commands.evaluate",
     "extract": "stmulnet.commands.extract",
+    "import_archive": "stmulnet.commands.import_archive",
     "list_models": "stmulnet.models.zoo",
     "load_model": "stmulnet.models.checkpoint",
     "predict": "stmulnet.commands.predict",
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from stmulnet.commands.convert import convert as convert
     from stmulnet.commands.evaluate import evaluate as evaluate
     from stmulnet.commands.extract import extract as extract
+    from stmulnet.commands.import_archive import import_archive as import_archive
     from stmulnet.commands.predict import predict as predict
     from stmulnet.commands.train import train as train
     from stmulnet.commands.weights import weights as weights

@@ -19,6 +19,7 @@ EXIT_DONE, EXIT_FAILURES, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 VERBS = {
     "demo": "make a small data set, train four networks on it, evaluate and report (minutes on a CPU)",
     "extract": "frames and TV-L1 flow of a folder of videos",
+    "import-archive": "frames and flow from archives, such as the official ones",
     "annotate": "split lists and extracted frames to annotation files",
     "train": "train a network",
     "evaluate": "the test protocol over a test list",
@@ -51,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def usage() -> str:
     """The text of ``stmulnet --help``."""
-    lines = [f"  {verb:<10} {summary}" for verb, summary in VERBS.items()]
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}} {summary}" for verb, summary in VERBS.items()]
     return "\n".join(
         [
             "usage: stmulnet COMMAND [options]     (stmulnet COMMAND --help for its options)",
