@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "overlay": BASE | {"video", "flow", "predictor", "evaluation"},
     "cli": BASE,
 }
-LIGHT = ("models", "flow/tvl1_torch.py", "training/optim.py")  # import with torch and numpy alone
+LIGHT = ("models", "flow/tvl1_torch", "training/optim.py")  # import with torch and numpy alone
 LIGHT_PACKAGES = {"torch", "numpy", "safetensors", "stmulnet"}
 LAZY = {"models/matconvnet/file.py": {"scipy"}}  # imported where MATLAB files are read
 

@@ -1,4 +1,4 @@
-"""The compiled loops against plain NumPy in float64, written from OpenCV's tvl1flow.cpp step by step, unfused."""
+"""The compiled loops against plain NumPy in float64 (tests/oracle/tvl1.py)."""
 
 import os
 import subprocess
@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.oracle.tvl1 import L_T, TAUT, THETA, central_differences, cubic_lookup, reference_iteration
 
 from stmulnet.flow import tvl1_kernels as kernels
 from stmulnet.flow.tvl1_warp import MARGIN, warp
@@ -17,39 +18,7 @@ from stmulnet.flow.tvl1_warp import MARGIN, warp
 Array = NDArray[np.floating[Any]]
 
 H, W = 23, 37
-L_T, THETA, TAUT = 0.15 * 0.3, 0.3, 0.25 / 0.3
 WEIGHTS = np.array([L_T, THETA, TAUT], np.float32)
-
-
-def forward_gradient(image: Array) -> tuple[Array, Array]:
-    dx, dy = np.zeros_like(image), np.zeros_like(image)
-    dx[:, :-1] = image[:, 1:] - image[:, :-1]
-    dy[:-1] = image[1:] - image[:-1]
-    return dx, dy
-
-
-def divergence(v1: Array, v2: Array) -> Array:
-    out = v1 + v2
-    out[:, 1:] -= v1[:, :-1]
-    out[1:] -= v2[:-1]
-    return out
-
-
-def reference_iteration(u: Array, p: Array, grad: Array, rho_c: Array) -> tuple[Array, Array, float]:
-    """estimateV, divergence, estimateU, forwardGradient, estimateDualVariables; all arrays float64."""
-    norm = (grad**2).sum(axis=0)
-    rho = rho_c + (grad * u).sum(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        middle = np.where(norm > np.finfo(np.float32).eps, -rho / norm, 0.0)
-    step = np.select([rho < -L_T * norm, rho > L_T * norm], [np.full_like(rho, L_T), np.full_like(rho, -L_T)], middle)
-    v = u + step * grad
-    new_u = np.stack([v[i] + THETA * divergence(p[2 * i], p[2 * i + 1]) for i in range(2)])
-    new_p = np.empty_like(p)
-    for i in range(2):
-        dx, dy = forward_gradient(new_u[i])
-        scale = 1.0 + TAUT * np.hypot(dx, dy)
-        new_p[2 * i], new_p[2 * i + 1] = (p[2 * i] + TAUT * dx) / scale, (p[2 * i + 1] + TAUT * dy) / scale
-    return new_u, new_p, float(((new_u - u) ** 2).sum())
 
 
 def random_problem(rng: np.random.Generator, *, gradient: float) -> tuple[Array, Array, Array, Array]:
@@ -104,12 +73,6 @@ def test_iterations_stop_at_the_threshold(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(flow, flows[expected])
 
 
-def central_differences(image: Array) -> Array:
-    """(3, H, W): the image, its difference in x and in y, halved one-sided ones at the border."""
-    padded = np.pad(image.astype(np.float64), 1, mode="edge")
-    return np.stack([image, (padded[1:-1, 2:] - padded[1:-1, :-2]) / 2, (padded[2:, 1:-1] - padded[:-2, 1:-1]) / 2])
-
-
 def target_of(image: Array) -> kernels.Array:
     target = np.zeros((3, H + 2 * MARGIN, W + 2 * MARGIN), np.float32)
     kernels.target_planes(image.astype(np.float32), target)
@@ -123,20 +86,6 @@ def test_target_holds_image_and_central_differences_in_a_margin_of_zeros(rng: np
     np.testing.assert_allclose(inner, central_differences(image), atol=2e-5)
     inner[:] = 0
     assert not target.any()
-
-
-def cubic_lookup(plane: Array, x: Array, y: Array) -> Array:
-    """Keys' cubic convolution with a = -0.75, as a sum over all pixels; zero outside the plane."""
-
-    def weight(distance: Array) -> Array:
-        a, d = -0.75, np.abs(distance)
-        near = (a + 2) * d**3 - (a + 3) * d**2 + 1
-        far = a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a
-        return np.select([d <= 1, d < 2], [near, far], 0.0)
-
-    in_x = weight(x[..., None] - np.arange(W))  # (H, W, columns)
-    in_y = weight(y[..., None] - np.arange(H))  # (H, W, rows)
-    return np.asarray(np.einsum("hwr,hwc,rc->hw", in_y, in_x, plane))
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.4, 6.0, 1000.0])  # in place, nearby, across the border, far outside

@@ -11,11 +11,12 @@ from stmulnet.errors import ConfigError
 MIN_SIDE_PX = 16  # OpenCV's TV-L1 makes no pyramid level smaller than this
 
 
-def check_frames(frames: NDArray[np.uint8]) -> None:
-    """Refuse anything but two or more frames of 8 bit, large enough for a pyramid.
+def check_frames(frames: NDArray[np.uint8], *, at_least: int = 2) -> None:
+    """Refuse anything but enough frames of 8 bit, large enough for a pyramid.
 
     Args:
-        frames: (T, H, W) gray or (T, H, W, 3) RGB, uint8, T >= 2, sides of at least 16 px.
+        frames: (T, H, W) gray or (T, H, W, 3) RGB, uint8, sides of at least 16 px.
+        at_least: Smallest T.
 
     Raises:
         ConfigError: If frames are not as above.
@@ -25,8 +26,8 @@ def check_frames(frames: NDArray[np.uint8]) -> None:
         raise ConfigError(f"frames must be a NumPy array, got {type(frames).__name__}; {allowed}")
     if frames.dtype != np.uint8 or not (frames.ndim == 3 or (frames.ndim == 4 and frames.shape[3] == 3)):
         raise ConfigError(f"frames have dtype {frames.dtype} and shape {frames.shape}; {allowed}")
-    if len(frames) < 2:
-        raise ConfigError(f"optical flow needs at least 2 frames, got {len(frames)}")
+    if len(frames) < at_least:
+        raise ConfigError(f"optical flow needs at least {at_least} frames, got {len(frames)}")
     height, width = frames.shape[1:3]
     if min(height, width) < MIN_SIDE_PX:
         raise ConfigError(
