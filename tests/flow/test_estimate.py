@@ -3,11 +3,13 @@ import json
 import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from stmulnet.errors import ConfigError
 from stmulnet.flow.estimate import estimate_flow, flow_record
 from stmulnet.flow.tvl1 import tvl1
+from stmulnet.flow.tvl1_torch import tvl1_torch
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def test_opencv_backend_runs_with_opencvs_defaults(frames: NDArray[np.uint8]) ->
 
 
 def test_unknown_backend_is_refused(frames: NDArray[np.uint8]) -> None:
-    with pytest.raises(ConfigError, match="no flow backend 'farneback'; choose one of: tvl1, opencv, dis"):
+    with pytest.raises(ConfigError, match="no flow backend 'farneback'; choose one of: tvl1, tvl1-torch, opencv, dis"):
         estimate_flow(frames, backend="farneback")
     with pytest.raises(ConfigError, match="no flow backend 'x'"):
         flow_record("x")
@@ -77,7 +79,21 @@ def test_record_of_dis_is_another_one() -> None:
     assert "numba" not in record["libraries"]
 
 
-@pytest.mark.parametrize("backend", ["tvl1", "opencv"])
+def test_torch_backend_is_the_same_algorithm_with_a_record_of_its_own(frames: NDArray[np.uint8]) -> None:
+    flow = estimate_flow(frames, backend="tvl1-torch", device="cpu", threads=2)
+    np.testing.assert_array_equal(flow, tvl1_torch(frames, device="cpu"))
+    assert np.hypot(*np.moveaxis(flow - estimate_flow(frames), 1, 0)).mean() < 0.01
+    record, of_kernel = flow_record("tvl1-torch"), flow_record("tvl1")
+    assert record["libraries"]["torch"] == torch.__version__
+    assert {name for name in record if record[name] != of_kernel[name]} == {"backend", "libraries"}
+
+
+def test_torch_backend_refuses_a_device_that_is_not_there(frames: NDArray[np.uint8]) -> None:
+    with pytest.raises(ConfigError, match="device 'abacus' is not usable"):
+        estimate_flow(frames, backend="tvl1-torch", device="abacus")
+
+
+@pytest.mark.parametrize("backend", ["tvl1", "tvl1-torch", "opencv"])
 def test_record_is_json_and_names_everything_that_alters_the_result(backend: str) -> None:
     record = flow_record(backend)
     assert json.loads(json.dumps(record)) == record

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from importlib import metadata
 from typing import Any, NamedTuple
 
 import cv2
@@ -48,43 +49,60 @@ def _opencv_solver() -> Solver[Gray]:
     return solve
 
 
+def _tvl1_torch(frames: NDArray[np.uint8], *, device: str, compile: bool) -> Flow:
+    from stmulnet.flow.tvl1_torch import tvl1_torch  # here, since torch takes seconds to import
+
+    return tvl1_torch(frames, device=device, compile=compile)
+
+
 def _tvl1_parameters() -> dict[str, Any]:
     return {name.rstrip("_"): value for name, value in dataclasses.asdict(_PARAMS).items()}
 
 
 class _Backend(NamedTuple):
-    """One implementation, and what the record says of it."""
+    """One implementation, and what the record says of it; with ``by_torch`` it takes a device instead of threads."""
 
     estimate: Callable[..., Flow]
     algorithm: str
     parameters: Callable[[], dict[str, Any]]
     libraries: dict[str, str]  # besides OpenCV and NumPy
+    by_torch: bool = False
 
 
 _BACKENDS = {
     "tvl1": _Backend(tvl1, "TV-L1", _tvl1_parameters, {"numba": numba.__version__}),
+    "tvl1-torch": _Backend(_tvl1_torch, "TV-L1", _tvl1_parameters, {"torch": metadata.version("torch")}, by_torch=True),
     "opencv": _Backend(opencv_tvl1, "TV-L1", _tvl1_parameters, {}),
     "dis": _Backend(dis, "DIS", dis_parameters, {}),
 }
 
 
-def estimate_flow(frames: NDArray[np.uint8], *, backend: str = "tvl1", threads: int = 1) -> Flow:
+def estimate_flow(
+    frames: NDArray[np.uint8], *, backend: str = "tvl1", threads: int = 1, device: str = "auto", compile: bool = False
+) -> Flow:
     """Compute the optical flow between neighbouring frames with the named implementation.
 
     Args:
         frames: (T, H, W) gray or (T, H, W, 3) RGB, uint8, 0..255, T >= 2, sides of at least 16 px.
-        backend: ``"tvl1"`` (the package's own), ``"opencv"`` (OpenCV's TV-L1, the reference) or ``"dis"`` (another
-            and far faster algorithm, see `stmulnet.flow.dis`).
-        threads: Pairs of frames in work at the same time.
+        backend: ``"tvl1"`` (the package's own, on the CPU), ``"tvl1-torch"`` (the same for a GPU),
+            ``"opencv"`` (OpenCV's TV-L1, the reference) or ``"dis"`` (another and far faster algorithm, see
+            `stmulnet.flow.dis`).
+        threads: Pairs of frames in work at the same time; not for tvl1-torch, which takes a batch of them at once.
+        device: For tvl1-torch alone: a device of torch, or ``"auto"``, CUDA where there is one. The others run on the
+            CPU.
+        compile: For tvl1-torch alone: fuse its inner loop, see `stmulnet.flow.tvl1_torch`.
 
     Returns:
         (T-1, 2, H, W) float32, px: displacement in x, then in y, from frame t to frame t + 1.
 
     Raises:
-        ConfigError: If the backend is unknown, or frames or threads are not as above.
+        ConfigError: If the backend is unknown, or frames, threads or device are not as above.
     """
     _check_backend(backend)
-    return _BACKENDS[backend].estimate(frames, threads=threads)
+    chosen = _BACKENDS[backend]
+    if chosen.by_torch:
+        return chosen.estimate(frames, device=device, compile=compile)
+    return chosen.estimate(frames, threads=threads)
 
 
 def flow_record(backend: str) -> dict[str, Any]:
