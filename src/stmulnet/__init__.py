@@ -22,6 +22,7 @@ _PUBLIC = {
     "save_model": "stmulnet.models.checkpoint",
     "train": "stmulnet.commands.train",
     "tvl1": "stmulnet.flow.tvl1",
+    "verify": "stmulnet.commands.verify",
     "weights": "stmulnet.commands.weights",
 }
 _MODULES = ("datasets", "errors", "evaluation", "flow", "models", "training", "video")
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from stmulnet.commands.import_archive import import_archive as import_archive
     from stmulnet.commands.predict import predict as predict
     from stmulnet.commands.train import train as train
+    from stmulnet.commands.verify import verify as verify
     from stmulnet.commands.weights import weights as weights
     from stmulnet.datasets.base import TwoStreamDataset as TwoStreamDataset
     from stmulnet.flow.tvl1 import tvl1 as tvl1

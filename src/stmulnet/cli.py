@@ -18,8 +18,9 @@ EXIT_DONE, EXIT_FAILURES, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 VERBS = {
     "demo": "make a small data set, train four networks on it, evaluate and report (minutes on a CPU)",
-    "extract": "frames and TV-L1 flow of a folder of videos",
+    "extract": "frames and optical flow of videos",
     "import-archive": "frames and flow from archives, such as the official ones",
+    "verify": "whether frames, flow and annotations are complete and readable; repair",
     "annotate": "split lists and extracted frames to annotation files",
     "train": "train a network",
     "evaluate": "the test protocol over a test list",

@@ -1,0 +1,105 @@
+"""Reading the images of one plane of a video to find those that cannot be read, or hold nothing.
+
+Axes: H x W pixels, C channels.
+"""
+
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import simplejpeg
+
+from stmulnet.errors import DatasetError
+from stmulnet.video.store import Images, read_images
+
+_JPEG_END = b"\xff\xd9"
+_TAIL_BYTES = 64  # some writers fill up after the end
+_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB\x60\x82"
+_COARSE = 16  # pixels between those compared first
+
+Size = tuple[int, int]  # width, height
+
+
+class Problem(NamedTuple):
+    """An image that cannot be read."""
+
+    number: int
+    file: str
+    reason: str
+    empty: bool  # whether the file has no bytes at all
+
+
+@dataclass
+class PlaneImages:
+    """What the images of a plane are.
+
+    Attributes:
+        problems: Those that cannot be read.
+        sizes: Width and height to the number of the first image that has them.
+        levels: Numbers of the images of one colour, to its first channel; only of decoded ones.
+        read: Number of images that could be read.
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    sizes: dict[Size, int] = field(default_factory=dict)
+    levels: dict[int, int] = field(default_factory=dict)
+    read: int = 0
+
+
+def read_plane(folder: Path, files: Mapping[int, str], *, colorspace: str, decode: bool) -> PlaneImages:
+    """Read the images of a plane.
+
+    Args:
+        folder: Where they are.
+        files: Number to name of the file.
+        colorspace: ``"RGB"`` or ``"GRAY"``, as the loader will decode them.
+        decode: Whether to decode them completely, as the loader does; otherwise only headers and ends of the files are
+            looked at.
+    """
+    found = PlaneImages()
+    for number, name in files.items():
+        path = folder / name
+        try:
+            if decode:
+                image = read_images([path], colorspace=colorspace)[0]
+                height, width = image.shape[:2]
+                if _is_of_one_colour(image):
+                    found.levels[number] = int(image[0, 0, 0])
+            else:
+                height, width = _size_by_header(path)
+        except (DatasetError, OSError, ValueError) as error:
+            reason = str(error).removeprefix(f"{path}: ").partition(";")[0]
+            found.problems.append(Problem(number, name, reason, empty=_is_empty(path)))
+            continue
+        found.sizes.setdefault((width, height), number)
+        found.read += 1
+    return found
+
+
+def _is_of_one_colour(image: Images) -> bool:
+    first = image[0, 0]
+    return bool((image[::_COARSE, ::_COARSE] == first).all() and (image == first).all())
+
+
+def _size_by_header(path: Path) -> tuple[int, int]:
+    """Height and width; raises ValueError where the beginning or the end of the file is not that of an image."""
+    data = path.read_bytes()
+    if path.suffix.lower() == ".png":
+        if not data.startswith(_PNG_START) or not data.endswith(_PNG_END):
+            raise ValueError("not a PNG, or cut off")
+        width, height = struct.unpack(">II", data[16:24])
+        return height, width
+    try:
+        height, width = simplejpeg.decode_jpeg_header(data)[:2]
+    except ValueError as error:
+        raise ValueError(f"not a readable JPEG ({error})") from error
+    if _JPEG_END not in data[-_TAIL_BYTES:]:
+        raise ValueError("not a readable JPEG (cut off)")
+    return height, width
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_file() and os.path.getsize(path) == 0
