@@ -18,14 +18,14 @@ from tests.oracle.files import Layer, Net, Param
 
 from stmulnet import create_model, load_model
 from stmulnet.errors import CheckpointError
-from stmulnet.models.matconvnet import export_mat
+from stmulnet.models.matconvnet import export_mat, import_mat
+from stmulnet.models.matconvnet.file import MatLayer, MatNet, MatParam, read_mat
 from stmulnet.models.multiplier import Network
 
 Array = NDArray[Any]
 Change = Callable[[Net], Any]
 SMALL: dict[str, Any] = {"units": (2, 3, 1, 1), "width": 2, "num_classes": 5, "mean_image": False}
 STREAMS = ("spatial", "temporal")
-IDLE = ("vars", "learningRate", "weightDecay", "useShortCircuit", "epsilon", "numChannels", "freeze", "size")
 
 
 @functools.cache
@@ -40,7 +40,7 @@ def published() -> Net:
 
 
 def refused(net: Net, message: str, path: Path, **options: Any) -> None:
-    files.write(net, path, compress=False, drop_optional_fields=IDLE, **options)
+    files.write(net, path, compress=False, **options)
     refused_file(path, message)
 
 
@@ -49,9 +49,45 @@ def refused_file(path: Path, message: str) -> None:
         load_model(path)
 
 
+def as_read(net: Net) -> MatNet:
+    """What `read_mat` gives for the file of a network, in a fraction of the time."""
+    normalization = net.meta["normalization"]
+    return MatNet(
+        layers=[
+            MatLayer(
+                layer.name,
+                layer.type.removeprefix("dagnn."),
+                list(layer.inputs),
+                list(layer.outputs),
+                list(layer.params),
+                {name: as_read_value(item) for name, item in layer.block.items()},
+            )
+            for layer in net.layers
+        ],
+        params=[MatParam(param.name, np.asarray(param.value, np.float32)) for param in net.params],
+        mean=normalization["averageImage"],
+        image_size=normalization["imageSize"],
+        class_names=net.meta["classes"]["name"],
+    )
+
+
+def as_read_value(item: Any) -> Any:
+    if isinstance(item, list):
+        return [as_read_value(part) for part in item]
+    if isinstance(item, str):
+        return item
+    return np.zeros((0, 0)) if item is None else np.atleast_2d(np.asarray(item, float))
+
+
 def test_the_network_that_is_changed_below_is_read(tmp_path: Path) -> None:
     files.write(published(), tmp_path / "x.mat")
     assert load_model(tmp_path / "x.mat").config.num_classes == 5
+    found, expected = read_mat(tmp_path / "x.mat"), as_read(published())
+    assert (found.image_size, found.class_names) == (expected.image_size, expected.class_names)
+    np.testing.assert_equal([vars(layer) for layer in found.layers], [vars(layer) for layer in expected.layers])
+    for mine, other in zip(found.params, expected.params, strict=True):
+        assert mine.name == other.name
+        assert np.array_equal(mine.value.ravel(order="F"), other.value.ravel(order="F"))
 
 
 # ---- changes, one at a time ----
@@ -366,13 +402,23 @@ WIRING: dict[str, tuple[Change, str]] = {
     ),
 }
 
-ALL = VALUES | SHAPES | NAMES | PROPERTIES | WIRING
-assert len(ALL) == sum(map(len, (VALUES, SHAPES, NAMES, PROPERTIES, WIRING)))
+ALL = VALUES | SHAPES | PROPERTIES | WIRING
+assert len(ALL) == sum(map(len, (VALUES, SHAPES, PROPERTIES, WIRING)))
 
 
 @pytest.mark.parametrize("case", ALL)
-def test_a_changed_network_is_refused(case: str, tmp_path: Path) -> None:
+def test_a_changed_network_is_refused(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     change, message = ALL[case]
+    net = published()
+    change(net)
+    monkeypatch.setattr("stmulnet.models.matconvnet.importer.read_mat", lambda _: as_read(net))
+    with pytest.raises(CheckpointError, match=f"(?s)^some.mat: .*{message}"):
+        import_mat("some.mat")
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_a_network_of_other_parameters_and_names_is_refused(case: str, tmp_path: Path) -> None:
+    change, message = NAMES[case]
     net = published()
     change(net)
     refused(net, message, tmp_path / "x.mat")
