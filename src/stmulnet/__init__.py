@@ -18,6 +18,7 @@ _PUBLIC = {
     "import_archive": "stmulnet.commands.import_archive",
     "list_models": "stmulnet.models.zoo",
     "load_model": "stmulnet.models.checkpoint",
+    "pack": "stmulnet.commands.pack",
     "predict": "stmulnet.commands.predict",
     "save_model": "stmulnet.models.checkpoint",
     "train": "stmulnet.commands.train",
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from stmulnet.commands.evaluate import evaluate as evaluate
     from stmulnet.commands.extract import extract as extract
     from stmulnet.commands.import_archive import import_archive as import_archive
+    from stmulnet.commands.pack import pack as pack
     from stmulnet.commands.predict import predict as predict
     from stmulnet.commands.train import train as train
     from stmulnet.commands.verify import verify as verify

@@ -22,6 +22,7 @@ VERBS = {
     "import-archive": "frames and flow from archives, such as the official ones",
     "verify": "whether frames, flow and annotations are complete and readable; repair",
     "annotate": "split lists and extracted frames to annotation files",
+    "pack": "a data set's millions of images to tens of tar shards with an index",
     "train": "train a network",
     "evaluate": "the test protocol over a test list",
     "predict": "recognise the action in video files",

@@ -19,8 +19,7 @@ from stmulnet.datasets.calls import EpochCalls, in_call
 from stmulnet.datasets.sampling import RandomStrideFrames, UniformFrames, flow_numbers
 from stmulnet.datasets.transforms import Transform
 from stmulnet.errors import ConfigError, DatasetError, VideoTooShortError
-from stmulnet.video.store import FrameTree
-from stmulnet.video.trees import find_roots
+from stmulnet.video.store import FrameTree, find_images
 
 STREAMS = ("appearance", "motion")
 
@@ -56,8 +55,8 @@ class TwoStreamDataset(Dataset[ClipSample]):
 
     Args:
         annotation: An annotation file or its content.
-        frames_root: Folder of the RGB frames; may be None where ``streams`` lacks appearance.
-        flow_root: Folder of the flow images; may be None where ``streams`` lacks motion.
+        frames_root: Folder of the RGB frames, or of a packed data set; may be None where ``streams`` lacks appearance.
+        flow_root: Folder of the flow images, or of a packed data set; may be None where ``streams`` lacks motion.
         subset: ``"training"`` or ``"validation"``.
         sampling: Which frames of a video: (number of frames, generator) -> 1-based numbers. None takes the official
             rule of the subset: `RandomStrideFrames` for training, `UniformFrames` for validation.
@@ -120,11 +119,11 @@ class TwoStreamDataset(Dataset[ClipSample]):
         streams: Sequence[str] = STREAMS,
         **options: Any,
     ) -> "TwoStreamDataset":
-        """The clips of a data set whose frames and flow lie in its folder, in any known tree.
+        """The clips of a data set whose frames and flow lie in its folder, in any known tree or packed.
 
         Args:
             annotation: An annotation file or its content.
-            dataset: The folder; see `stmulnet.video.trees.find_roots`.
+            dataset: The folder; see `stmulnet.video.store.find_images`.
             subset: ``"training"`` or ``"validation"``.
             streams: Streams to read.
             options: Further arguments of the class.
@@ -132,7 +131,7 @@ class TwoStreamDataset(Dataset[ClipSample]):
         Raises:
             DatasetError: Frames or flow that a stream needs are not there.
         """
-        roots = find_roots(dataset)
+        roots = find_images(dataset)
         for stream, root, what in zip(STREAMS, roots, ("frames", "flow"), strict=True):
             if stream in streams and root is None:
                 raise DatasetError(

@@ -1,15 +1,16 @@
 """Frames and flow on disk: one JPEG per frame and, per flow axis, one grey JPEG per pair of frames.
 
-Read from every tree that `stmulnet.video.trees` knows. Written form: ``<dataset>/images/<video>/frame000001.jpg`` and
-``<dataset>/flows/{u,v}/<video>/frame000001.jpg``.
+Read from every tree that `stmulnet.video.trees` knows, and from packed data sets (`stmulnet.video.packed`). Written
+form: ``<dataset>/images/<video>/frame000001.jpg`` and ``<dataset>/flows/{u,v}/<video>/frame000001.jpg``.
 Numbers count from 1; flow field t leads from frame t to frame t+1, so N frames have N-1 fields.
 Axes: n images, H x W pixels, 3 = R G B; flow has 2 planes, u (to the right) and v (down), as 8-bit levels.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import cv2
 import numpy as np
@@ -18,11 +19,13 @@ import simplejpeg
 
 from stmulnet.constants import JPEG_QUALITY
 from stmulnet.errors import DatasetError
+from stmulnet.video.packed import PackedRoot, is_packed, packed_modalities
 from stmulnet.video.trees import FLOW_FOLDER as FLOW_FOLDER
-from stmulnet.video.trees import FLOW_FORMS, FRAME_FORMS, ImageRoot, find_roots
+from stmulnet.video.trees import FLOW_FORMS, FRAME_FORMS, Buffer, ImageRoot, Roots, find_roots, read_file
 from stmulnet.video.trees import FRAMES_FOLDER as FRAMES_FOLDER
 
 Images = npt.NDArray[np.uint8]
+Key = TypeVar("Key")
 
 U, V = 0, 1  # planes of flow
 FILE_NAME = "frame{number:06d}.jpg"
@@ -47,8 +50,8 @@ class FrameTree:
     """
 
     def __init__(self, frames_root: Path | None, flow_root: Path | None = None) -> None:
-        self.frames = None if frames_root is None else ImageRoot(frames_root, FRAME_FORMS)
-        self.flow = None if flow_root is None else ImageRoot(flow_root, FLOW_FORMS)
+        self.frames = None if frames_root is None else _open_root(frames_root, "frames")
+        self.flow = None if flow_root is None else _open_root(flow_root, "flow")
         if self.frames and self.flow and _is_of_dense_flow(self.frames, self.flow):
             self.flow.skip_first()
 
@@ -57,6 +60,9 @@ class FrameTree:
         """The tree in words, e.g. ``"frames: images/<video>/frame000001.jpg; flow: none"``."""
         parts = (("frames", self.frames), ("flow", self.flow))
         text = "; ".join(f"{name}: {f'{part.root.name}/{part.layout}' if part else 'none'}" for name, part in parts)
+        packed = next((part for _, part in parts if isinstance(part, PackedRoot)), None)
+        if packed:
+            text += f" (packed, {packed.num_shards} shards)"
         if self.flow and self.flow.skipped:
             text += " (as many as frames, as dense_flow writes them: number 2 leads from frame 1 to frame 2)"
         return text
@@ -100,7 +106,8 @@ class FrameTree:
         """
         if self.frames is None:
             raise DatasetError(f"no folder of frames was given, so frames of {video!r} cannot be read")
-        return read_images(self.frames.paths(0, video, numbers), colorspace="RGB")
+        wanted = [(0, number) for number in numbers]
+        return _read_distinct(wanted, partial(self.frames.read, video), "RGB")
 
     def read_flow(self, video: str, numbers: Sequence[int]) -> Images:
         """Read flow fields as 8-bit levels (128 is zero; see `stmulnet.flow.quantize`).
@@ -116,14 +123,21 @@ class FrameTree:
             DatasetError: A file is missing, damaged or of another size; names it.
         """
         flow = self._require_flow()
-        both = zip(flow.paths(U, video, numbers), flow.paths(V, video, numbers), strict=True)
-        planes = read_images([path for pair in both for path in pair], colorspace="GRAY")
+        wanted = [(plane, number) for number in numbers for plane in (U, V)]
+        planes = _read_distinct(wanted, partial(flow.read, video), "GRAY")
         return planes.reshape(-1, 2, *planes.shape[1:3])
 
     def _require_flow(self) -> ImageRoot:
         if self.flow is None:
             raise DatasetError("no folder of flow was given")
         return self.flow
+
+
+def _open_root(root: Path, modality: str) -> ImageRoot:
+    """The frames or the flow in a folder of images or in a packed data set."""
+    if is_packed(root):
+        return PackedRoot(root, modality)
+    return ImageRoot(root, FRAME_FORMS if modality == "frames" else FLOW_FORMS)
 
 
 def _is_of_dense_flow(frames: ImageRoot, flow: ImageRoot) -> bool:
@@ -142,12 +156,24 @@ def _is_of_dense_flow(frames: ImageRoot, flow: ImageRoot) -> bool:
 
 
 def open_tree(dataset: Path) -> FrameTree:
-    """Open the frames and flow of a data set, wherever they are in its folder; see `find_roots`.
+    """Open the frames and flow of a data set, packed or wherever they are in its folder; see `find_images`.
 
     Raises:
         DatasetError: Neither is there, or one is in no known tree; says what was looked for.
     """
-    return FrameTree(*find_roots(dataset))
+    return FrameTree(*find_images(dataset))
+
+
+def find_images(dataset: Path) -> Roots:
+    """Find the frames and the flow of a data set: as `find_roots` does, or both in a packed data set.
+
+    Raises:
+        DatasetError: Neither is there; says what was looked for.
+    """
+    if not is_packed(dataset):
+        return find_roots(dataset)
+    packed = packed_modalities(dataset)
+    return Roots(*(dataset if modality in packed else None for modality in ("frames", "flow")))
 
 
 def find_videos(frames_root: Path) -> list[str]:
@@ -206,26 +232,30 @@ def read_images(paths: Sequence[Path], *, colorspace: str) -> Images:
     Raises:
         DatasetError: A file is missing, damaged or of another size than the first.
     """
-    unique = list(dict.fromkeys(paths))
+    return _read_distinct(paths, lambda paths: ((path, read_file(path)) for path in paths), colorspace)
+
+
+def _read_distinct(
+    wanted: Sequence[Key], read: Callable[[list[Key]], Iterator[tuple[Path, Buffer]]], colorspace: str
+) -> Images:
+    """Images (n, H, W, C) of keys, of which those that are repeated are read and decoded once."""
+    unique = list(dict.fromkeys(wanted))
     if not unique:
         raise DatasetError("no image numbers were asked for; give at least one")
-    first = _decode(unique[0], colorspace, None)
+    files = read(unique)
+    first = _decode(*next(files), colorspace, None)
     images = np.empty((len(unique), *first.shape), dtype=np.uint8)
     images[0] = first
-    for path, image in zip(unique[1:], images[1:], strict=True):
-        _decode(path, colorspace, image)
-    if len(unique) == len(paths):
+    for (path, data), image in zip(files, images[1:], strict=True):
+        _decode(path, data, colorspace, image)
+    if len(unique) == len(wanted):
         return images
-    position = {path: index for index, path in enumerate(unique)}
-    return images[[position[path] for path in paths]]
+    position = {key: index for index, key in enumerate(unique)}
+    return images[[position[key] for key in wanted]]
 
 
-def _decode(path: Path, colorspace: str, out: Images | None) -> Images:
-    """Decode one file, straight into ``out`` where that is given."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
+def _decode(path: Path, data: Buffer, colorspace: str, out: Images | None) -> Images:
+    """Decode the content of one file, straight into ``out`` where that is given."""
     if path.suffix.lower() == ".png":
         return _decode_png(path, data, colorspace, out)
     try:
@@ -237,7 +267,7 @@ def _decode(path: Path, colorspace: str, out: Images | None) -> Images:
     return image
 
 
-def _decode_png(path: Path, data: bytes, colorspace: str, out: Images | None) -> Images:
+def _decode_png(path: Path, data: Buffer, colorspace: str, out: Images | None) -> Images:
     mode = cv2.IMREAD_COLOR_RGB if colorspace == "RGB" else cv2.IMREAD_GRAYSCALE
     image = cv2.imdecode(np.frombuffer(data, np.uint8), mode) if data else None
     if image is None:

@@ -22,6 +22,8 @@ FRAMES_FOLDERS = (FRAMES_FOLDER, "jpegs_256", "img", "frames", "rawframes")
 FLOW_FOLDERS = (FLOW_FOLDER, "tvl1_flow", "flow")
 FLOW_AXES = (("u", "v"), ("flow_x", "flow_y"), ("x", "y"))  # folders, and with an underscore names, of the two axes
 FRAME_PREFIXES = ("frame", "img_", "image_", "frame_", "")
+Wanted = tuple[int, int]  # plane and number of an image
+Buffer = bytes | memoryview
 NO_VIDEOS = {"annotations"}  # a folder of ours that stands beside videos in trees without a folder of frames
 _PROBED_VIDEOS = 50  # looked into before a form is given up: the first ones may be empty
 _SUFFIX = r"(\.(?i:jpg|jpeg|png))"
@@ -119,10 +121,26 @@ class ImageRoot:
         template = self.layout.folders[plane]
         return self.root / template.format(video=video, group=self._group(video) if "{group}" in template else "")
 
+    def has_folder(self, plane: int, video: str) -> bool:
+        """Whether there is a folder for the images of one plane of one video."""
+        return video in self._groups and self.folder(plane, video).is_dir()
+
     def paths(self, plane: int, video: str, numbers: Iterable[int]) -> list[Path]:
         """Files of the given numbers, which count from 1."""
         folder, offset = self.folder(plane, video), self.layout.first + self.skipped - 1
         return [folder / self.layout.file_name(plane, number + offset) for number in numbers]
+
+    def read(self, video: str, wanted: Sequence[Wanted]) -> Iterator[tuple[Path, Buffer]]:
+        """Yield place and content of images, in the order in which they are wanted.
+
+        Raises:
+            DatasetError: A file cannot be read.
+        """
+        folders = {plane: self.folder(plane, video) for plane in {plane for plane, _ in wanted}}
+        offset = self.layout.first + self.skipped - 1
+        for plane, number in wanted:
+            path = folders[plane] / self.layout.file_name(plane, number + offset)
+            yield path, read_file(path)
 
     def numbers(self, plane: int, video: str) -> list[int]:
         """Sorted numbers of the images that are there, 1, 2, 3 ... where nothing is wrong; other files do not count.
@@ -239,6 +257,18 @@ def find_roots(dataset: Path) -> Roots:
             "extract VIDEOS OUT` or `stmulnet import-archive` wrote, or one of these trees"
         )
     return Roots(frames, flow)
+
+
+def read_file(path: Path) -> bytes:
+    """The content of an image file.
+
+    Raises:
+        DatasetError: It cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _only_folder(dataset: Path, names: Sequence[str]) -> Path | None:
