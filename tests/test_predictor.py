@@ -69,6 +69,15 @@ def test_without_jpeg_scores_are_close(tiny_project: TinyProject) -> None:
     assert 0 < difference.max() < 0.25 * expected.std()
 
 
+def test_flow_by_torch_gives_nearly_the_same_scores(tiny_project: TinyProject) -> None:
+    video = sorted(tiny_project.videos.rglob("*_g01_*.avi"))[3]
+    scores = [
+        VideoPredictor(tiny_project.weights, device="cpu", threads=1, flow_backend=backend)(video).scores.fused
+        for backend in ("tvl1", "tvl1-torch")
+    ]
+    assert np.abs(scores[0] - scores[1]).max() < 0.05 * scores[0].std()
+
+
 def test_gaps_between_stacks(tiny_project: TinyProject, long_video: Path, tmp_path: Path) -> None:
     """Five of 70 frames: flow is computed for five separate runs, the scores are those of the complete extraction."""
     extract_videos(long_video.parent, tmp_path / "data", short_side=64, workers=1)

@@ -94,7 +94,12 @@ def _columns(video: Path, predictor: VideoPredictor, full_px: float, advance: Ad
     colours: list[Image] = []
     while more := list(islice(frames, CHUNK_FRAMES)):
         chunk = [chunk[-1], *more]  # one frame of overlap: the flow from the last chunk into this one
-        flow_px = estimate_flow(np.stack(chunk), backend=predictor.flow_backend, threads=predictor.threads)
+        flow_px = estimate_flow(
+            np.stack(chunk),
+            backend=predictor.flow_backend,
+            threads=predictor.threads,
+            device=str(predictor.device),
+        )
         colours = list(flow_colours(flow_px, full_px=full_px))
         for frame, colour in zip(chunk[:-1], colours, strict=True):
             yield [_column(frame), _column(colour)]

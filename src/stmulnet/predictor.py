@@ -198,7 +198,8 @@ class VideoPredictor:
         flow: dict[int, Image] = {}
         for first, last in consecutive_runs(fields):
             run = np.stack([frames[number] for number in range(first, last + 2)])
-            levels = to_uint8(estimate_flow(run, backend=self.flow_backend, threads=self.threads))
+            flow_px = estimate_flow(run, backend=self.flow_backend, threads=self.threads, device=str(self.device))
+            levels = to_uint8(flow_px)
             for number, field in zip(range(first, last + 1), levels, strict=True):
                 flow[number] = np.stack([self._stored(component) for component in field])
         return flow

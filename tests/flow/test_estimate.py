@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from stmulnet.errors import ConfigError
-from stmulnet.flow.estimate import estimate_flow, flow_record
+from stmulnet.flow.estimate import estimate_flow, flow_record, pairs_per_call
 from stmulnet.flow.tvl1 import tvl1
 from stmulnet.flow.tvl1_torch import tvl1_torch
 
@@ -43,8 +43,9 @@ def test_opencv_backend_runs_with_opencvs_defaults(frames: NDArray[np.uint8]) ->
 def test_unknown_backend_is_refused(frames: NDArray[np.uint8]) -> None:
     with pytest.raises(ConfigError, match="no flow backend 'farneback'; choose one of: tvl1, tvl1-torch, opencv, dis"):
         estimate_flow(frames, backend="farneback")
-    with pytest.raises(ConfigError, match="no flow backend 'x'"):
-        flow_record("x")
+    for function in (flow_record, pairs_per_call):
+        with pytest.raises(ConfigError, match="no flow backend 'x'"):
+            function("x")
 
 
 def test_dis_is_opencvs_fast_preset(frames: NDArray[np.uint8]) -> None:
@@ -86,6 +87,10 @@ def test_torch_backend_is_the_same_algorithm_with_a_record_of_its_own(frames: ND
     record, of_kernel = flow_record("tvl1-torch"), flow_record("tvl1")
     assert record["libraries"]["torch"] == torch.__version__
     assert {name for name in record if record[name] != of_kernel[name]} == {"backend", "libraries"}
+
+
+def test_a_gpu_gets_more_pairs_at_once() -> None:
+    assert pairs_per_call("tvl1-torch") > pairs_per_call("tvl1") >= 1
 
 
 def test_torch_backend_refuses_a_device_that_is_not_there(frames: NDArray[np.uint8]) -> None:

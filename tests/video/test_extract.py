@@ -222,7 +222,7 @@ def test_bad_paths(videos: Path, tmp_path: Path) -> None:
         ({"short_side": 100_000}, "short_side must be 16 to 4096 pixels, got 100000"),
         ({"workers": 0}, "workers must be 1 or more"),
         ({"jpeg_quality": 101}, "jpeg_quality must be 1 to 100, got 101"),
-        ({"flow_backend": "farneback"}, "farneback.*tvl1, opencv"),
+        ({"flow_backend": "farneback"}, "farneback.*tvl1, tvl1-torch, opencv"),
     ],
 )
 def test_bad_options(videos: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:

@@ -28,8 +28,9 @@ def extract(
             video is named by its file name without suffix.
         out: Folder of the data set: images/VIDEO/, flows/u/VIDEO/, flows/v/VIDEO/ and manifest.json.
         short_side: Shorter side of the stored frames, in pixels; the shape is kept.
-        flow_backend: Flow implementation: tvl1, opencv (the reference, far slower), or dis (another algorithm, far
-            faster, on which networks trained with TV-L1 lose accuracy).
+        flow_backend: Flow implementation: tvl1 (on the CPU), tvl1-torch (the same on a GPU, where there is one; give
+            it few workers), opencv (the reference, far slower), or dis (another algorithm, far faster, on which
+            networks trained with TV-L1 lose accuracy).
         flow_only_needed: Compute only the flow that the 25 test frames of each video need; a data set made so is for
             evaluation only.
         shard: i/n, e.g. 2/8: the second of eight parts of the videos, divided by name, so that several machines can

@@ -60,9 +60,10 @@ def predict(
         top: Number of classes to show.
         frames: Frames sampled per video (official: 25).
         jpeg: Compress frames and flow as extract does, so that the scores are exactly those of extract and evaluate.
-        flow_backend: Implementation of the optical flow: tvl1 or opencv.
+        flow_backend: Implementation of the optical flow: tvl1 (on the CPU), tvl1-torch (the same on the device, for a
+            GPU), opencv (the reference, far slower) or dis (another algorithm, far faster).
         threads: Threads for the flow; one per processor core by default.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda or cuda:N, for the network and for tvl1-torch.
 
     Returns:
         Predictions and errors by video.

@@ -67,11 +67,19 @@ class _Backend(NamedTuple):
     parameters: Callable[[], dict[str, Any]]
     libraries: dict[str, str]  # besides OpenCV and NumPy
     by_torch: bool = False
+    pairs_per_call: int = 32
 
 
 _BACKENDS = {
     "tvl1": _Backend(tvl1, "TV-L1", _tvl1_parameters, {"numba": numba.__version__}),
-    "tvl1-torch": _Backend(_tvl1_torch, "TV-L1", _tvl1_parameters, {"torch": metadata.version("torch")}, by_torch=True),
+    "tvl1-torch": _Backend(
+        _tvl1_torch,
+        "TV-L1",
+        _tvl1_parameters,
+        {"torch": metadata.version("torch")},
+        by_torch=True,
+        pairs_per_call=128,  # the slowest pair of a batch decides, so fewer leave a GPU idle
+    ),
     "opencv": _Backend(opencv_tvl1, "TV-L1", _tvl1_parameters, {}),
     "dis": _Backend(dis, "DIS", dis_parameters, {}),
 }
@@ -103,6 +111,19 @@ def estimate_flow(
     if chosen.by_torch:
         return chosen.estimate(frames, device=device, compile=compile)
     return chosen.estimate(frames, threads=threads)
+
+
+def pairs_per_call(backend: str) -> int:
+    """How many pairs of a long clip to give ``estimate_flow`` at a time: enough for its speed, and no memory wasted.
+
+    Args:
+        backend: A name that ``estimate_flow`` takes.
+
+    Raises:
+        ConfigError: If the backend is unknown.
+    """
+    _check_backend(backend)
+    return _BACKENDS[backend].pairs_per_call
 
 
 def flow_record(backend: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import simplejpeg
 from stmulnet.constants import MIN_FRAMES
 from stmulnet.errors import ConfigError, StmulnetError, VideoTooShortError
 from stmulnet.files import locked
-from stmulnet.flow.estimate import estimate_flow, flow_record
+from stmulnet.flow.estimate import estimate_flow, flow_record, pairs_per_call
 from stmulnet.flow.quantize import to_uint8
 from stmulnet.video.io import Image, iter_frames
 from stmulnet.video.manifest import ONLY_FOR_TEST_FRAMES, VideoEntry
@@ -26,7 +26,6 @@ from stmulnet.video.sources import OpenedSource
 from stmulnet.video.store import CHROMA_SUBSAMPLING, FLOW_FOLDER, FRAMES_FOLDER, write_flow, write_frames
 
 PARTS = (FRAMES_FOLDER, f"{FLOW_FOLDER}/u", f"{FLOW_FOLDER}/v")
-_CHUNK_PAIRS = 32  # pairs of frames in memory at a time: about 30 MB at 341x256, whatever the video's length
 _MIN_SHORT_SIDE = 16  # pixels; the flow's pyramid needs them
 _MAX_SHORT_SIDE = 4096
 _MIN_PAIR = 2  # frames
@@ -178,6 +177,8 @@ class _FlowWriter:
 
     def __init__(self, encoding: Encoding, folders: tuple[Path, Path]) -> None:
         self._encoding, self._folders = encoding, folders
+        # Frames in memory at a time, whatever the video's length: 32 pairs are about 30 MB at 341x256.
+        self._pairs = pairs_per_call(encoding.flow_backend)
         self._chunk: list[Image] = []
         self._added = 0
 
@@ -188,7 +189,7 @@ class _FlowWriter:
             self._chunk.clear()
         self._chunk.append(frame)
         self._added += 1
-        if len(self._chunk) > _CHUNK_PAIRS:
+        if len(self._chunk) > self._pairs:
             self.finish()
 
     def finish(self) -> None:
