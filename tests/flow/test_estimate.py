@@ -59,6 +59,15 @@ def test_dis_is_opencvs_fast_preset(frames: NDArray[np.uint8]) -> None:
     np.testing.assert_array_equal(estimate_flow(frames, backend="dis", threads=2), flow)
 
 
+@pytest.mark.parametrize("backend", ["tvl1", "opencv", "dis"])
+def test_a_pair_does_not_depend_on_those_before_it(rng: np.random.Generator, backend: str) -> None:
+    noise = rng.integers(0, 256, (4, 40, 52), np.uint8)
+    frames = np.stack([cv2.GaussianBlur(image, (0, 0), 1.5) for image in noise]).astype(np.uint8)
+    whole = estimate_flow(frames, backend=backend)
+    for t in range(3):
+        np.testing.assert_array_equal(estimate_flow(frames[t : t + 2], backend=backend)[0], whole[t])
+
+
 @pytest.mark.parametrize("size", [(32, 32), (32, 400), (45, 33)])
 def test_dis_takes_small_frames(rng: np.random.Generator, size: tuple[int, int]) -> None:
     flow = estimate_flow(rng.integers(0, 256, (3, *size), dtype=np.uint8), backend="dis")

@@ -48,10 +48,10 @@ def dis_parameters() -> dict[str, Any]:
 
 
 def _solver() -> Solver[Gray]:
-    algorithm = cv2.DISOpticalFlow.create(_PRESET)
-
     def solve(first: Gray, second: Gray, out: Flow) -> None:
-        # None, not an empty array: OpenCV would take its content as the flow to start from.
+        # A new one for each pair: OpenCV's starts from what it found for the pair before, so that the flow of a pair
+        # would depend on where a clip is cut. None, not an empty array: that would be taken as a flow to start from.
+        algorithm = cv2.DISOpticalFlow.create(_PRESET)
         out[:] = np.moveaxis(algorithm.calc(first, second, None), 2, 0)  # type: ignore[call-overload]
 
     return solve
