@@ -9,9 +9,13 @@ from tests.conftest import TinyProject
 
 from stmulnet import cli
 from stmulnet.commands.evaluate import evaluate
+from stmulnet.commands.extract import extract
+from stmulnet.commands.train import train
 from stmulnet.errors import AnnotationError, CheckpointError, ConfigError, DatasetError
+from stmulnet.files import write_json
 from stmulnet.models.checkpoint import load_model, save_model
 from stmulnet.models.zoo import create_model
+from stmulnet.video.io import write_video
 
 SMALL: dict[str, Any] = {"units": (1, 1, 1, 1), "width_mult": 0.125, "input_size": 64, "head_pool": "global"}
 
@@ -127,3 +131,45 @@ def test_other_flow_than_in_training_is_said(
     evaluate(dataset=tiny_project.dataset, weights=tmp_path / "other.safetensors", frames=5, workers=0)
     notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note:")]
     assert notes == ["note: flow backend: 'tvl1' here, 'opencv' in training"]
+
+
+def test_another_algorithm_is_said_without_its_parameters(
+    tiny_project: TinyProject, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = load_model(tiny_project.weights)
+    model.metadata["preprocessing"]["flow"] |= {"algorithm": "DIS", "backend": "dis", "parameters": {"preset": "fast"}}
+    save_model(model, tmp_path / "other.safetensors")
+    evaluate(dataset=tiny_project.dataset, weights=tmp_path / "other.safetensors", frames=5, workers=0)
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note:")]
+    assert notes == [
+        "note: flow algorithm: 'TV-L1' here, 'DIS' in training",
+        "note: flow backend: 'tvl1' here, 'dis' in training",
+    ]
+
+
+def test_a_data_set_for_evaluation_only(tiny_project: TinyProject, tmp_path: Path, rng: np.random.Generator) -> None:
+    """It gives the scores of the whole one, for the frames that it was made for; training refuses it."""
+    texture = rng.integers(0, 256, (20, 60, 3), dtype=np.uint8).repeat(4, axis=0).repeat(8, axis=1)
+    write_video(tmp_path / "long.mp4", [texture[:64, t : t + 80] for t in range(320)])
+    entry = {"long": {"set": "validation", "label": 1, "nframes": 320}}
+    labels = {str(number): name for number, name in enumerate(tiny_project.class_names, start=1)}
+    scores = {}
+    for name, only_needed in (("whole", False), ("part", True)):
+        dataset = tmp_path / name
+        extract(
+            tmp_path / "long.mp4",
+            dataset,
+            short_side=64,
+            flow_backend="dis",
+            flow_only_needed=only_needed,
+            workers=1,
+        )
+        write_json(dataset / "annotations/annot01.json", {"labels": labels, "training": {}, "validation": entry})
+        scores[name] = evaluate(dataset=dataset, weights=tiny_project.weights, workers=0, examples=0).scores.fused
+    assert len(list((tmp_path / "part/flows/u/long").iterdir())) == 250
+    np.testing.assert_array_equal(scores["part"], scores["whole"])
+    with pytest.raises(ConfigError, match=r"only the flow that 25 frames per video need .* not that of 10"):
+        evaluate(dataset=tmp_path / "part", weights=tiny_project.weights, frames=10)
+    with pytest.raises(DatasetError, match=r"25 test frames per video need .* evaluation only.*without that option"):
+        train(tmp_path / "part", "st_mulnet_resnet50", tmp_path / "run")
+    assert not (tmp_path / "run").exists()

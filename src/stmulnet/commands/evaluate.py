@@ -35,7 +35,7 @@ from stmulnet.files import atomic_path, check_output, write_json
 from stmulnet.flow.quantize import to_pixels
 from stmulnet.models.checkpoint import load_model
 from stmulnet.models.multiplier import Network
-from stmulnet.video.manifest import MANIFEST_NAME, Manifest
+from stmulnet.video.manifest import Manifest, load_manifests
 from stmulnet.video.pool import default_workers
 
 Images = NDArray[np.uint8]
@@ -119,7 +119,9 @@ def evaluate(
     left_out = len(annotation.left_out.get("validation", []))
     if left_out:
         notice(f"{annotation_path} lacks {left_out} videos of the test list: accuracies are those of the others")
-    _compare_records(network, dataset)
+    manifest = load_manifests(dataset)
+    _check_flow(network, manifest, frames)
+    _compare_records(network, manifest)
     chosen = choose_device(device)
     table = score_videos(network, videos, device=chosen, workers=workers)
     rows = [result_row(name, scores, table.labels, note=STREAM_NOTES[name]) for name, scores in table.streams().items()]
@@ -198,17 +200,28 @@ def _check_classes(network: Network, weights: Path, class_names: list[str], anno
         )
 
 
-def _compare_records(network: Network, dataset: Path) -> None:
+def _check_flow(network: Network, manifest: Manifest | None, frames: int) -> None:
+    """A data set for evaluation only has the flow of one number of frames."""
+    present = manifest.only_for_test_frames if manifest else None
+    if present and present != frames and "motion" in network.config.streams:
+        raise ConfigError(
+            f"the data set has only the flow that {present} frames per video need (extract --flow-only-needed), not "
+            f"that of {frames}; evaluate {present} frames, or extract all of the flow into another folder"
+        )
+
+
+def _compare_records(network: Network, manifest: Manifest | None) -> None:
     """Say where frames or flow were made otherwise than those the network was trained on."""
-    path = dataset / MANIFEST_NAME
     trained = network.metadata.get("preprocessing")
-    if trained is None or not path.is_file():
+    if trained is None or manifest is None:
         return
-    present = Manifest.load(path).settings
     for part in ("frames", "flow"):
-        before, now = trained.get(part, {}), present.get(part, {})
-        for name in sorted(before.keys() & now.keys()):
-            if name != "libraries" and before.get(name) != now.get(name):
+        before, now = trained.get(part, {}), manifest.settings.get(part, {})
+        names = (before.keys() & now.keys()) - {"libraries"}
+        if before.get("algorithm") != now.get("algorithm"):
+            names -= {"parameters"}  # of another algorithm: they would not say more
+        for name in sorted(names):
+            if before.get(name) != now.get(name):
                 notice(f"note: {part} {name}: {now.get(name)!r} here, {before.get(name)!r} in training")
 
 

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from stmulnet.console import notice
 from stmulnet.constants import CROP_SIDES, INPUT_SIZE, STORED_SHORT_SIDE
-from stmulnet.errors import MissingExtraError
-from stmulnet.video.manifest import MANIFEST_NAME, Manifest
+from stmulnet.errors import DatasetError, MissingExtraError
+from stmulnet.video.manifest import load_manifests
 
 MAX_FRAME_TO_INPUT = 1.5  # officially 256 / 224 = 1.14
 OFFICIAL_RATES = [1e-3, 1e-3, 1e-4, 1e-5, 1e-6]  # STMulNet.m
@@ -108,8 +108,14 @@ def train(
 
 def _preprocessing(dataset: Path) -> dict[str, Any]:
     """How frames and flow were made, for the header of the weights; empty for a data set without our manifest."""
-    path = dataset / MANIFEST_NAME
-    return {"preprocessing": Manifest.load(path).settings} if path.is_file() else {}
+    manifest = load_manifests(dataset)
+    if manifest and manifest.only_for_test_frames:
+        raise DatasetError(
+            f"{dataset}: has only the flow that {manifest.only_for_test_frames} test frames per video need (extract "
+            "--flow-only-needed) and is for evaluation only; training draws any frames: extract into another folder "
+            "without that option"
+        )
+    return {"preprocessing": manifest.settings} if manifest else {}
 
 
 def _warn_of_small_crops(metadata: dict[str, Any], input_size: int) -> None:
