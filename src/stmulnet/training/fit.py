@@ -143,6 +143,7 @@ def fit(
     annotation = load_annotation(config.dataset / "annotations" / f"annot{config.split:02d}.json")
     model = _started_network(run, annotation) if resume else _new_network(config, annotation)
     training, validation = _datasets(config, model, annotation)
+    notice(f"{config.dataset}: {training.tree.kind}")
     choose_device(device)  # Lightning says less clearly what is wrong with one
     write_json(run / CONFIG_FILE, config.to_dict())
     write_json(run / NETWORK_FILE, {"config": model.config.to_dict(), "metadata": model.metadata})
