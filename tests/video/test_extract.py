@@ -31,7 +31,7 @@ Encode = Callable[..., Path]
 
 
 def run(videos: Path | list[Path], out: Path, **options: Any) -> ExtractSummary:
-    return extract_videos(videos, out, **{"short_side": 32, "workers": 1, **options})
+    return extract_videos(videos, out, **{"short_side": 32, "workers": 1, "flow_backend": "dis", **options})
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -52,7 +52,7 @@ def videos(tmp_path: Path, encode: Encode) -> Path:
 
 def test_content_is_decode_resize_flow_quantise_jpeg(videos: Path, tmp_path: Path) -> None:
     """By another path: OpenCV decodes, resizes and reads the JPEGs; the flow is computed over the whole video."""
-    run(videos, tmp_path / "out")
+    run(videos, tmp_path / "out", flow_backend="tvl1")
     for name, source, count in (("a", "a.mp4", 12), ("c", "c.mkv", 40)):
         capture = cv2.VideoCapture(str(videos / source))
         frames = [np.asarray(capture.read()[1])[..., ::-1] for _ in range(count)]
@@ -69,7 +69,7 @@ def test_content_is_decode_resize_flow_quantise_jpeg(videos: Path, tmp_path: Pat
 
 
 def test_flow_has_the_true_direction(videos: Path, tmp_path: Path) -> None:
-    run(videos, tmp_path / "out", short_side=40)  # unscaled: 1 px right, 2 px down per frame
+    run(videos, tmp_path / "out", short_side=40, flow_backend="tvl1")  # unscaled: 1 px right, 2 px down per frame
     levels = open_tree(tmp_path / "out").read_flow("a", range(1, 12))
     u, v = np.median(levels, axis=(0, 2, 3)) * 40 / 255 - 20
     assert u == pytest.approx(1, abs=0.3)
@@ -97,8 +97,8 @@ def test_summary_and_manifest(videos: Path, tmp_path: Path) -> None:
 
 
 def test_same_input_same_bytes(videos: Path, tmp_path: Path) -> None:
-    run(videos, tmp_path / "one")
-    run(videos, tmp_path / "two", workers=2)
+    run(videos, tmp_path / "one", flow_backend="tvl1")
+    run(videos, tmp_path / "two", flow_backend="tvl1", workers=2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
@@ -138,7 +138,7 @@ def test_other_settings_are_refused(videos: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"frames\.short_side is 32 there, 40 now.*another output folder") as caught:
         run(videos, tmp_path / "out", short_side=40)
     assert "jpeg_quality" not in str(caught.value)
-    with pytest.raises(ConfigError, match=r"flow\.backend is 'tvl1' there, 'opencv' now"):
+    with pytest.raises(ConfigError, match=r"flow\.backend is 'dis' there, 'opencv' now"):
         run(videos, tmp_path / "out", flow_backend="opencv")
     assert contents(tmp_path / "out") == before
 
@@ -256,6 +256,7 @@ def test_memory_is_bounded_by_the_chunk(videos: Path, tmp_path: Path, monkeypatc
 
 def test_command_line(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["extract", str(videos), str(tmp_path / "out"), "--short_side", "32", "--workers", "1"]
+    arguments += ["--flow-backend", "dis"]
     assert main(arguments) == 0
     assert "3 videos extracted, 0 were complete already, 0 failed\n57 frames and 54 flow" in capsys.readouterr().out
     (videos / "bad.mp4").write_bytes(b"x" * 500)
@@ -325,7 +326,23 @@ def test_dis_is_stamped(videos: Path, tmp_path: Path) -> None:
     u, v = np.median(levels, axis=(0, 2, 3)) * 40 / 255 - 20
     assert (u, v) == (pytest.approx(1, abs=0.3), pytest.approx(2, abs=0.3))
     with pytest.raises(ConfigError, match=r"flow\.algorithm is 'DIS' there, 'TV-L1' now.*flow\.backend is 'dis' there"):
-        run(videos, tmp_path / "out", short_side=40)
+        run(videos, tmp_path / "out", short_side=40, flow_backend="tvl1")
+
+
+def test_flow_by_torch_in_threads(videos: Path, tmp_path: Path) -> None:
+    """Workers are threads of this process, one flow at a time; the result is that of one worker."""
+    places = [videos / "a.mp4", videos / "Class"]
+    run(places, tmp_path / "one", flow_backend="tvl1-torch", device="cpu")
+    run(places, tmp_path / "two", flow_backend="tvl1-torch", device="cpu", workers=3)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    run(places, tmp_path / "cpu", flow_backend="tvl1")
+    levels = [open_tree(tmp_path / name).read_flow("a", range(1, 12)).astype(int) for name in ("one", "cpu")]
+    assert np.abs(levels[0] - levels[1]).mean() < 0.5
+    with pytest.raises(ConfigError, match="device 'tpu' is not usable"):
+        run(videos, tmp_path / "x", flow_backend="tvl1-torch", device="tpu")
+    with pytest.raises(ConfigError, match="a device can be chosen for flow backend tvl1-torch alone, not for dis"):
+        run(videos, tmp_path / "x", device="cpu")
+    assert not (tmp_path / "x").exists()
 
 
 def every_third(num_frames: int) -> list[int]:

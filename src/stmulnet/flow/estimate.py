@@ -126,6 +126,19 @@ def pairs_per_call(backend: str) -> int:
     return _BACKENDS[backend].pairs_per_call
 
 
+def takes_device(backend: str) -> bool:
+    """Whether torch computes a backend, on a device that one process should have for itself.
+
+    Args:
+        backend: A name that ``estimate_flow`` takes.
+
+    Raises:
+        ConfigError: If the backend is unknown.
+    """
+    _check_backend(backend)
+    return _BACKENDS[backend].by_torch
+
+
 def flow_record(backend: str) -> dict[str, Any]:
     """Describe how ``backend`` computes flow and how it is stored: equal records mean comparable flow.
 

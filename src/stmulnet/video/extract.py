@@ -18,6 +18,7 @@ from stmulnet.console import notice, progress
 from stmulnet.constants import JPEG_QUALITY, MIN_FRAMES, STORED_SHORT_SIDE
 from stmulnet.errors import ConfigError, DatasetError, StmulnetError
 from stmulnet.files import check_output, locked, write_text
+from stmulnet.flow.estimate import takes_device
 from stmulnet.flow.tvl1_kernels import prepare_kernels
 from stmulnet.video.extract_job import PARTS, Encoding, Failure, Job, NeededFields, extract_one
 from stmulnet.video.manifest import (
@@ -140,6 +141,7 @@ def extract_videos(
     flow_backend: str = "tvl1",
     workers: int | None = None,
     jpeg_quality: int = JPEG_QUALITY,
+    device: str = "auto",
     needed: NeededFields | None = None,
     shard: str | None = None,
     only: Collection[str] | None = None,
@@ -152,8 +154,10 @@ def extract_videos(
             ``failures.txt`` where there are any.
         short_side: Shorter side of the stored frames, pixels.
         flow_backend: Flow implementation, see `stmulnet.flow.estimate`.
-        workers: Processes; None takes one per core, 1 works in this process.
+        workers: Processes; None takes one per core, 1 works in this process. With tvl1-torch threads of this process,
+            which share the device.
         jpeg_quality: 1 to 100.
+        device: For tvl1-torch: auto, cpu, cuda or cuda:N.
         needed: Flow fields to compute; None for all.
         shard: ``"i/n"``: only the i-th of n parts of the videos, divided by name. The parts may be made at the same
             time, on different machines, in one folder or in several. Each has its own manifest; without a shard, all
@@ -170,7 +174,7 @@ def extract_videos(
     """
     if workers is not None and workers < 1:
         raise ConfigError(f"workers must be 1 or more, or None for one per core; got {workers}")
-    encoding = Encoding(short_side, flow_backend, jpeg_quality, needed)
+    encoding = Encoding(short_side, flow_backend, jpeg_quality, needed, device)
     encoding.check()
     place = _Place(out, None if shard is None else Shard.parse(shard))
     check_output(out)
@@ -317,10 +321,10 @@ class _Run:
             Job(opened, self.place.out, self.place.work, self.encoding)
             for opened in open_sources(waiting, self.place.work)
         )
-        workers = min(self.workers, len(waiting))
+        workers, in_threads = min(self.workers, len(waiting)), takes_device(self.encoding.flow_backend)
         try:
             with progress(len(waiting), "extract", "videos") as advance:
-                for job, result in map_unordered(extract_one, jobs, workers=workers):
+                for job, result in map_unordered(extract_one, jobs, workers=workers, threads=in_threads):
                     self._enter(job, result, failures)
                     advance(1)
         except WorkerDiedError as error:

@@ -3,8 +3,10 @@
 A video is worked on in a folder of its own; its finished parts are then renamed into place.
 """
 
+import contextlib
 import os
 import shutil
+import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ import simplejpeg
 from stmulnet.constants import MIN_FRAMES
 from stmulnet.errors import ConfigError, StmulnetError, VideoTooShortError
 from stmulnet.files import locked
-from stmulnet.flow.estimate import estimate_flow, flow_record, pairs_per_call
+from stmulnet.flow.estimate import estimate_flow, flow_record, pairs_per_call, takes_device
 from stmulnet.flow.quantize import to_uint8
 from stmulnet.video.io import Image, iter_frames
 from stmulnet.video.manifest import ONLY_FOR_TEST_FRAMES, VideoEntry
@@ -29,6 +31,7 @@ PARTS = (FRAMES_FOLDER, f"{FLOW_FOLDER}/u", f"{FLOW_FOLDER}/v")
 _MIN_SHORT_SIDE = 16  # pixels; the flow's pyramid needs them
 _MAX_SHORT_SIDE = 4096
 _MIN_PAIR = 2  # frames
+_device_in_use = threading.Lock()  # one batch at a time fills a GPU; meanwhile other threads decode and encode
 
 
 @dataclass(frozen=True)
@@ -54,21 +57,29 @@ class Encoding:
         flow_backend: Flow implementation, see `stmulnet.flow.estimate`.
         jpeg_quality: 1 to 100.
         needed: Flow fields to compute; None for all.
+        device: For flow that torch computes, see `estimate_flow`; else ``"auto"``.
     """
 
     short_side: int
     flow_backend: str
     jpeg_quality: int
     needed: NeededFields | None = None
+    device: str = "auto"
 
     def check(self) -> None:
-        """Raise ConfigError where a value is out of range."""
+        """Raise ConfigError where a value is out of range, or the device is not there."""
         if not _MIN_SHORT_SIDE <= self.short_side <= _MAX_SHORT_SIDE:
             raise ConfigError(
                 f"short_side must be {_MIN_SHORT_SIDE} to {_MAX_SHORT_SIDE} pixels, got {self.short_side}"
             )
         if not 1 <= self.jpeg_quality <= 100:
             raise ConfigError(f"jpeg_quality must be 1 to 100, got {self.jpeg_quality}")
+        if takes_device(self.flow_backend):
+            from stmulnet.device import choose_device  # here, since torch takes seconds to import
+
+            choose_device(self.device)
+        elif self.device != "auto":
+            raise ConfigError(f"a device can be chosen for flow backend tvl1-torch alone, not for {self.flow_backend}")
 
     def settings(self) -> dict[str, Any]:
         """For the manifest."""
@@ -195,7 +206,9 @@ class _FlowWriter:
     def finish(self) -> None:
         """Write what is still to be written."""
         if len(self._chunk) >= _MIN_PAIR:
-            flow = to_uint8(estimate_flow(np.stack(self._chunk), backend=self._encoding.flow_backend))
+            backend, device = self._encoding.flow_backend, self._encoding.device
+            with _device_in_use if takes_device(backend) else contextlib.nullcontext():
+                flow = estimate_flow(np.stack(self._chunk), backend=backend, device=device)
             first = self._added - len(self._chunk) + 1
-            write_flow(self._folders, flow, first=first, quality=self._encoding.jpeg_quality)
+            write_flow(self._folders, to_uint8(flow), first=first, quality=self._encoding.jpeg_quality)
         del self._chunk[:-1]
