@@ -19,6 +19,7 @@ from stmulnet.video.verify_images import PlaneImages, read_plane
 FRAMES, FLOW_U, FLOW_V = "frames", "flow u", "flow v"
 _SHOWN = 5  # names or numbers in a message
 _STILL_LEVELS = {FLOW_ZERO_LEVEL - 1, FLOW_ZERO_LEVEL}  # other tools round zero down
+_BLANK_LEVELS = {0, 255}  # no camera moves all of a picture by the bound exactly
 _STILL_SHARE = 0.5  # of the fields of a clip; fewer are ordinary: many clips repeat frames
 
 
@@ -256,11 +257,13 @@ def _check_levels(job: VideoFiles, images: Mapping[str, PlaneImages]) -> Iterato
         yield Finding(job.video, "constant-frames", message, failure=all_of_them)
     flow = [images[name] for name in (FLOW_U, FLOW_V) if name in images and images[name].read]
     for name in (FLOW_U, FLOW_V):
-        wrong = {n: level for n, level in images[name].levels.items() if level not in _STILL_LEVELS} if flow else {}
-        if wrong:
-            number = min(wrong)
-            message = f"{name}: {len(wrong)} images of one value that is not standstill, first number {number}: "
-            yield Finding(job.video, "constant-flow", f"{message}{wrong[number]}")
+        levels = images[name].levels if flow and name in images else {}
+        odd = {number: level for number, level in levels.items() if level not in _STILL_LEVELS}
+        if odd:
+            number = min(odd)
+            blank = any(level in _BLANK_LEVELS for level in odd.values())
+            message = f"{name}: {len(odd)} images of one value, not standstill, first number {number}: {odd[number]}"
+            yield Finding(job.video, "constant-flow" if blank else "uniform-flow", message, failure=blank)
     if flow and all(len(plane.levels) == plane.read for plane in flow):
         message = f"no motion in any of the {flow[0].read} flow fields, each of one value"
         yield Finding(job.video, "constant-flow", message)
