@@ -182,7 +182,8 @@ def _gather(images: Tensor | None, positions: Tensor | None) -> Tensor:
     """Images (m, C, H, W) at positions (T,) or (T, n) -> (T, C, H, W) or (T, n C, H, W)."""
     if images is None or positions is None:
         return torch.empty(0, dtype=torch.uint8)
-    return images[positions].reshape(len(positions), -1, *images.shape[-2:]).contiguous()
+    # Not images[positions], which takes ten times as long for bytes.
+    return images.index_select(0, positions.flatten()).reshape(len(positions), -1, *images.shape[-2:])
 
 
 class _Reader:
