@@ -1,9 +1,12 @@
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
+import stmulnet
+from stmulnet.errors import CheckpointError, ConfigError
 from stmulnet.models.config import FusionConfig
-from stmulnet.values import fits, in_words
+from stmulnet.values import fits, in_words, with_paths
 
 
 @pytest.mark.parametrize(
@@ -43,3 +46,28 @@ def test_fits(value: Any, hint: Any, fitting: bool) -> None:
 )
 def test_in_words(hint: Any, words: str) -> None:
     assert in_words(hint) == words
+
+
+def test_text_where_paths_are_meant() -> None:
+    @with_paths
+    def verb(
+        source: Path, others: list[Path], *, either: Path | list[Path], out: Path | None = None, name: str = "x"
+    ) -> Any:
+        return source, others, either, out, name
+
+    assert verb("a", "b", either="c") == (Path("a"), [Path("b")], Path("c"), None, "x")  # type: ignore[arg-type]
+    assert verb("a", ["b", Path("d")], either=["c"], out="o", name="n") == (  # type: ignore[arg-type, list-item]
+        Path("a"),
+        [Path("b"), Path("d")],
+        [Path("c")],
+        Path("o"),
+        "n",
+    )
+    assert verb.__name__ == "verb"
+
+
+def test_verbs_take_text(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="weights are written as"):
+        stmulnet.convert(str(tmp_path / "a.mat"), str(tmp_path / "b.pth"))  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match="no such weight file"):
+        stmulnet.predict("nowhere.avi", weights="nowhere.safetensors")  # type: ignore[arg-type]

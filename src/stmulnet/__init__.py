@@ -56,7 +56,12 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
+        found = getattr(importlib.import_module(_PUBLIC[name]), name)
+        if _PUBLIC[name].startswith("stmulnet.commands."):  # verbs: from Python, a path may be text
+            from stmulnet.values import with_paths
+
+            found = with_paths(found)
+        return globals().setdefault(name, found)
     if name in _MODULES:
         return importlib.import_module(f"stmulnet.{name}")
     raise AttributeError(f"module 'stmulnet' has no attribute {name!r}")

@@ -1,10 +1,15 @@
 """Values that people write (options, configuration files, headers) against type hints, in words."""
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _WORDS: dict[Any, tuple[str, str]] = {  # one, several
     int: ("a whole number", "whole numbers"),
@@ -33,6 +38,29 @@ def fits(value: Any, hint: Any) -> bool:
     if isinstance(value, bool):  # which is an int to Python
         return hint is bool
     return isinstance(value, (int, float) if hint is float else hint)
+
+
+def with_paths(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function take text where its hints say `Path`, and one path where they say a list of them."""
+    hints, signature = get_type_hints(function), inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        bound = signature.bind(*args, **kwargs)
+        for name, value in bound.arguments.items():
+            bound.arguments[name] = _as_path(value, hints[name])
+        return function(*bound.args, **bound.kwargs)
+
+    return call
+
+
+def _as_path(value: Any, hint: Any) -> Any:
+    allowed = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if isinstance(value, str | Path) and (Path in allowed or list[Path] in allowed):
+        return Path(value) if Path in allowed else [Path(value)]
+    if isinstance(value, list | tuple) and list[Path] in allowed:
+        return [Path(item) if isinstance(item, str) else item for item in value]
+    return value
 
 
 def in_words(hint: Any) -> str:

@@ -76,6 +76,10 @@ def test_the_first_format_is_read(model: Network, saved: Path) -> None:
             "an object metadata that fits",
         ),
         ({"appearance.head.fc.bias": None}, r"no value for \['appearance.head.fc.bias'\] \(1 in all\)"),
+        (
+            {"appearance.bn_conv1.running_var": torch.tensor([1.0, -1.0])},
+            "bn_conv1.running_var holds variances that are negative, -1 at worst",
+        ),
         ({"extra": torch.zeros(1)}, r"unknown \['extra'\]"),
         ({"appearance.head.fc.bias": torch.zeros(4)}, r"fc.bias has shape \(4,\), needs \(3,\)"),
         ({"appearance.head.fc.bias": torch.full((3,), torch.nan)}, "fc.bias holds values that are not finite"),

@@ -13,6 +13,7 @@ from tests.oracle import files, interpreter, surgery
 from stmulnet import create_model, load_model
 from stmulnet.errors import WeightFileWarning
 from stmulnet.models.matconvnet import export_mat
+from stmulnet.models.provenance import read_provenance
 
 Array = NDArray[Any]
 
@@ -173,6 +174,20 @@ def test_the_content_decides_and_the_name_is_a_record(published: files.Net, tmp_
     model = load_model(path)
     assert model.metadata["provenance"] == {"file": path.name, "dataset": "hmdb51", "split": 3}
     assert model.class_names == [f"class{i:03d}" for i in range(1, 6)]
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "split"),
+    [
+        ("ucf101-flow-resnet50-split2-dr0.8.mat", "ucf101", 2),
+        ("UCF-101_flow_split=3.mat", "ucf101", 3),
+        ("my_hmdb51ST-MulNet-img50-flow50-final-split=1.mat", "hmdb51", 1),
+        ("hmdb512-split12.mat", None, None),
+        ("subucf101.mat", None, None),
+    ],
+)
+def test_data_set_and_split_in_names(name: str, dataset: str | None, split: int | None) -> None:
+    assert read_provenance(Path(name)) == {"file": name, "dataset": dataset, "split": split}
 
 
 @pytest.mark.parametrize(

@@ -214,14 +214,41 @@ def test_unknown_network_lists_the_known_ones() -> None:
         create_model("resnet")
 
 
+def test_watching_layers_takes_their_names(rng: np.random.Generator) -> None:
+    model = create_model("two_stream_resnet50", 4, **TINY).eval()
+    rgb, flow = clips(rng, 2, 64, 64)
+    found = model.activations(rgb, flow, names=["res2a_spatial", "fc1000_temporal"])
+    assert found["fc1000_temporal"].shape == (1, 2, 4, 1, 1)
+    assert torch.equal(model.activations(rgb, flow, ["res2a_spatial"])["res2a_spatial"], found["res2a_spatial"])
+    calls: list[Any] = [(rgb, flow), (rgb, flow, "res2a_spatial"), (rgb, ["res2a_spatial"]), (rgb, flow, rgb, [])]
+    for wrong in calls:
+        with pytest.raises(ConfigError, match="activations takes rgb, flow and a list of layer names"):
+            model.activations(*wrong)
+    with pytest.raises(ConfigError, match=r"no layer 'res2a'; near: res2a_\w+.* \(model.layer_names\(\) lists them\)"):
+        model.activations(rgb, flow, ["res2a"])
+    with pytest.raises(ConfigError, match=r"no layer 'colour' \(model"):
+        model.activations(rgb, flow, ["colour"])
+
+
+def test_class_names_differ() -> None:
+    with pytest.raises(ConfigError, match="class names must differ, 'a' occur more than once"):
+        create_model("appearance_resnet50", 3, class_names=["a", "b", "a"], **TINY)
+    with pytest.raises(ConfigError, match="2 class names for 3 classes: one for each"):
+        create_model("appearance_resnet50", 3, class_names=["a", "b"], **TINY)
+
+
 def test_wrong_inputs_are_refused(rng: np.random.Generator) -> None:
     model = create_model("st_mulnet_resnet50", 4, **TINY)
     rgb, flow = clips(rng, 5, 64, 64)
     with pytest.raises(ConfigError, match="must agree"):
-        model(rgb, flow[:, :4])
+        model(rgb[:, :, :, :60], flow)
     with pytest.raises(ConfigError, match="needs 5 or more"):
         model(rgb[:, :4], flow[:, :4])
     with pytest.raises(ConfigError, match=r"images too small: \(2, 1\) positions on the last map, head_pool 2"):
         model(rgb[..., :32], flow[..., :32])
     with pytest.raises(ConfigError, match=r"\(N, T, 3, H, W\)"):
         model(flow, flow)
+    with pytest.raises(ConfigError, match=r"rgb must have the shape \(N, T, 3, H, W\), got \(5, 3, 64, 64\)"):
+        model(rgb[0], flow[0])
+    with pytest.raises(ConfigError, match=r"flow must be a torch tensor \(N, T, 20, H, W\), got ndarray"):
+        model(rgb, flow.numpy())

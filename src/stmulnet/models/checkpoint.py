@@ -14,6 +14,7 @@ from stmulnet.models.catalog import local_path
 from stmulnet.models.config import ModelConfig
 from stmulnet.models.matconvnet import import_mat
 from stmulnet.models.multiplier import Network, build_empty, fill
+from stmulnet.models.resnet import BN_EPS
 
 FORMAT_VERSION = 2
 HEADER_KEY = "stmulnet"
@@ -145,6 +146,8 @@ def check_finite(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{path}: tensor {name} holds values that are not finite")
+        if name.endswith("running_var") and bool((tensor <= -BN_EPS).any()):
+            raise CheckpointError(f"{path}: tensor {name} holds variances that are negative, {tensor.min():g} at worst")
 
 
 def _check_fit(path: Path, wanted: dict[str, torch.Size], given: dict[str, torch.Tensor]) -> None:

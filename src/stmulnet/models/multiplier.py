@@ -52,7 +52,12 @@ class Network(nn.Module):
     def __init__(self, config: ModelConfig, class_names: list[str] | None = None) -> None:
         super().__init__()
         if class_names is not None and len(class_names) != config.num_classes:
-            raise ConfigError(f"{len(class_names)} class names for {config.num_classes} classes")
+            raise ConfigError(
+                f"{len(class_names)} class names for {config.num_classes} classes: one for each is needed"
+            )
+        if class_names is not None and len(set(class_names)) < len(class_names):
+            twice = sorted({name for name in class_names if class_names.count(name) > 1})
+            raise ConfigError(f"class names must differ, {', '.join(map(repr, twice[:3]))} occur more than once")
         self.config = config
         self.class_names = class_names
         self.metadata: dict[str, Any] = {}  # preprocessing, flow record, training: travels with the weights
@@ -82,24 +87,38 @@ class Network(nn.Module):
 
     def fold(self, clips: Tensor, what: Literal["rgb", "flow"]) -> Tensor:
         """(N, T, C, H, W) uint8 or float 0..255 to (N*T, C, H, W), normalised, channels_last."""
+        self.check(clips, what)
         mean, std = (self.rgb_mean, self.rgb_std) if what == "rgb" else (self.flow_mean, self.flow_std)
-        channels = mean.numel()
+        folded = clips.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        return (folded.to(mean.dtype) - mean[:, None, None]) / std[:, None, None]
+
+    def check(self, clips: Tensor, what: Literal["rgb", "flow"]) -> None:
+        """Refuse what is no batch of clips of this modality.
+
+        Raises:
+            ConfigError: Says what is allowed.
+        """
+        channels = RGB_CHANNELS if what == "rgb" else FLOW_CHANNELS
+        if not isinstance(clips, Tensor):
+            raise ConfigError(f"{what} must be a torch tensor (N, T, {channels}, H, W), got {type(clips).__name__}")
         if clips.ndim != 5 or clips.shape[2] != channels:
             raise ConfigError(f"{what} must have the shape (N, T, {channels}, H, W), got {tuple(clips.shape)}")
         if clips.shape[1] < self.config.min_frames:
             raise ConfigError(f"{what} has {clips.shape[1]} frames, the network needs {self.config.min_frames} or more")
-        folded = clips.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        return (folded.to(mean.dtype) - mean[:, None, None]) / std[:, None, None]
 
     def layer_names(self) -> list[str]:
-        """Official names of the layers, in the order of the authors' files; what `activations` knows."""
+        """Official names of the layers, in the order of the authors' files.
+
+        `activations` also knows the names that the files give to the variables these layers make.
+        """
         return [layer.name for layer in official_layers(self, self.config)]
 
-    def activations(self, *clips_and_names: Any) -> dict[str, Tensor]:
+    def activations(self, *clips_and_names: Any, names: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Outputs of layers by official name, e.g. ``res2a_relu_spatial_sum``; `layer_names` lists them.
 
         Args:
             *clips_and_names: What `forward` takes, then the list of names: layers, or variables of the official files.
+            names: The list of names, if not given last.
 
         Returns:
             (N, T', C, h, w) per name; T' counts windows behind the temporal pooling.
@@ -107,9 +126,14 @@ class Network(nn.Module):
         Example:
             >>> model.activations(rgb, flow, ["res2a_spatial", "res5c_relu_pool_temporal1"])  # doctest: +SKIP
         """
-        *clips, names = clips_and_names
-        videos = clips[0].shape[0]
+        clips = list(clips_and_names)
+        if names is None and clips and not isinstance(clips[-1], Tensor):
+            names = clips.pop()
+        wanted = [{"appearance": "rgb", "motion": "flow"}[stream] for stream in self.config.streams]
+        if len(clips) != len(wanted) or not isinstance(names, (list, tuple)):
+            raise ConfigError(f"activations takes {', '.join(wanted)} and a list of layer names")
         paths = self._module_paths(names)
+        videos = clips[0].shape[0] if isinstance(clips[0], Tensor) else 0
         found: dict[str, Tensor] = {}
 
         def keep(name: str, output: Tensor) -> None:  # a copy: the next layer may work in place
@@ -130,8 +154,10 @@ class Network(nn.Module):
         known = modules_by_name(official_layers(self, self.config))
         for name in names:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=3) or list(known)[:3]
-                raise ConfigError(f"this network has no layer {name!r}; near: {', '.join(near)} (model.layer_names())")
+                near = [other for other in known if isinstance(name, str) and other.startswith(name)][:3]
+                near = near or difflib.get_close_matches(str(name), known, n=3, cutoff=0.8)
+                advice = f"; near: {', '.join(near)}" if near else ""
+                raise ConfigError(f"this network has no layer {name!r}{advice} (model.layer_names() lists them)")
         return {name: known[name] for name in names}
 
 
@@ -159,7 +185,9 @@ class MultiplierNetwork(Network):
         Raises:
             ConfigError: Shapes that do not fit each other or the network.
         """
-        if rgb.ndim != flow.ndim or rgb.shape[:2] != flow.shape[:2] or rgb.shape[3:] != flow.shape[3:]:
+        self.check(rgb, "rgb")
+        self.check(flow, "flow")
+        if rgb.shape[:2] != flow.shape[:2] or rgb.shape[3:] != flow.shape[3:]:
             raise ConfigError(f"rgb {tuple(rgb.shape)} and flow {tuple(flow.shape)} must agree in all but channels")
         frames = rgb.shape[1]
         appearance = self.appearance.stem(self.fold(rgb, "rgb"))
@@ -219,12 +247,11 @@ class SingleStreamNetwork(Network):
 
     def forward(self, clips: Tensor) -> TwoStreamOutput:
         """Score clips (N, T, 3, H, W) of RGB or (N, T, 20, H, W) of flow, uint8 or float, 0..255."""
-        frames = clips.shape[1] if clips.ndim == 5 else 0
         if self.config.appearance is not None:
-            x = self.appearance.features(self.fold(clips, "rgb"), frames)
-            return joint_output(self.appearance.head(x, frames), None)
-        x = self.motion.features(self.fold(clips, "flow"), frames)
-        return joint_output(None, self.motion.head(x, frames))
+            x, frames = self.fold(clips, "rgb"), clips.shape[1]
+            return joint_output(self.appearance.head(self.appearance.features(x, frames), frames), None)
+        x, frames = self.fold(clips, "flow"), clips.shape[1]
+        return joint_output(None, self.motion.head(self.motion.features(x, frames), frames))
 
 
 def joint_output(appearance_map: Tensor | None, motion_map: Tensor | None) -> TwoStreamOutput:

@@ -12,9 +12,15 @@ from stmulnet.models.config import ModelConfig
 def read_provenance(path: Path) -> dict[str, Any]:
     """Data set and split as in ``ucf101-img-resnet50-split1-dr0.mat``; None where the name says nothing."""
     name = path.name.lower()
-    dataset = next((dataset for dataset in CLASS_NAMES if name.startswith(dataset)), None)
+    dataset = next((dataset for dataset in CLASS_NAMES if re.search(_spelling(dataset), name)), None)
     split = re.search(r"split[-=]?([1-9])(?!\d)", name)
     return {"file": path.name, "dataset": dataset, "split": int(split[1]) if split else None}
+
+
+def _spelling(dataset: str) -> str:
+    """``ucf101`` as people write it: UCF-101, ucf_101; not within a longer word."""
+    letters = dataset.rstrip("0123456789")
+    return rf"(?<![a-z0-9]){letters}[-_ ]?{dataset.removeprefix(letters)}(?!\d)"
 
 
 def check_names(provenance: Mapping[str, Any], config: ModelConfig) -> list[str]:
