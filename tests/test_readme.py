@@ -127,8 +127,13 @@ def test_options_exist(document: Path) -> None:
     functions = [function_of(verb) for verb in cli.VERBS]
     known = {"help", "config", "print_config", "version", "strict"}  # --strict: of mypy
     known |= {name for function in functions for name in inspect.signature(function).parameters}
-    named = set(re.findall(r"(?<![\w-])--([a-z][\w-]*)", document.read_text(encoding="utf-8")))
+    text = document.read_text(encoding="utf-8")
+    benchmark = r"python (benchmarks/\w+\.py)([^`]*)"
+    named = set(re.findall(r"(?<![\w-])--([a-z][\w-]*)", re.sub(benchmark, "", text)))
     assert {name.replace("-", "_") for name in named} <= known
+    for script, options in re.findall(benchmark, text):
+        source = (PROJECT / script).read_text(encoding="utf-8")
+        assert [name for name in re.findall(r"--[a-z][\w-]*", options) if f'"{name}"' not in source] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -2,8 +2,8 @@
 
 Every pair keeps its own stop test, after every iteration, as in OpenCV's tvl1flow.cpp; it runs on the device. Iteration
 counts fixed beforehand would need no test, but the test is part of the result: on real clips most warps end after 3 to
-30 iterations, and flow that is iterated further, or less far, is another one, by 0.25 px in the mean at 300 iterations
-per warp and by 0.35 px at 30 (benchmarks/flow_torch.py, docs/data.md). A pair that has stopped stays in the batch
+30 iterations, and flow that is iterated further, or less far, is another one, by 0.21 px in the mean at 300 iterations
+per warp and by 0.28 px at 30 (benchmarks/flow_torch.py --schedules). A pair that has stopped stays in the batch
 unchanged, its weights zero, until the host looks, every ``_CHECK_EVERY`` iterations, and goes on with the others.
 
 Only the order of the arithmetic differs from the CPU kernel's, and so results differ as those of the CPU kernel do with
@@ -31,7 +31,7 @@ from stmulnet.flow.params import TVL1Params
 # few that need all 300 iterations cost little. On the CPU a few pairs, so that they stay near the cache.
 _BATCH_PIXELS = 8_000_000
 _BATCH_PIXELS_CPU = 400_000
-_CHECK_EVERY = 5  # iterations; on real clips a tenth of the work goes into pairs that have stopped and still wait
+_CHECK_EVERY = 5  # iterations; on real clips 7 % of the work goes into pairs that have stopped and still wait
 
 _DEFAULTS = TVL1Params()
 
@@ -54,7 +54,7 @@ def tvl1_torch(
         batch_size: Pairs in work at a time; by default as many as fill about 3 GB on a GPU.
         params: The numbers of the algorithm.
         compile: Whether `torch.compile` fuses the inner loop. It needs a compiler (on a GPU, Triton) and up to a
-            minute at first use, and moves a quarter of the bytes.
+            minute or two at first use, and moves a fifth of the bytes.
 
     Returns:
         (T-1, 2, H, W) float32, px: ``[t, 0]`` is the displacement in x (to the right), ``[t, 1]`` in y (down)
