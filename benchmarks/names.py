@@ -4,15 +4,18 @@
 
 Makes DATASET (7.5 million links for UCF-101; --frames N gives every video N frames instead of lengths like the real
 ones), then measures `stmulnet annotate` for all splits, and in fresh processes the construction of the data set of the
-first training list: seconds and growth of the resident memory. --keep measures on a DATASET made before.
+first training list: seconds and growth of the resident memory; of the folder, and of a packed data set of the same size
+(index in full, shards empty). --keep measures on a DATASET made before.
 """
 
 import argparse
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,14 +25,17 @@ import simplejpeg
 
 from stmulnet.commands.annotate import annotate
 from stmulnet.datasets.sources import read_splits
-from stmulnet.video.store import FILE_NAME, FLOW_FOLDER, FRAMES_FOLDER
+from stmulnet.video.pack import SHARD_BYTES
+from stmulnet.video.packed import FORMAT, INDEX_NAME, PACK_NAME, ROW, VERSION, shard_name
+from stmulnet.video.store import FILE_NAME, FLOW_FOLDER, FRAMES_FOLDER, open_tree
 
 TARGET_SEC, TARGET_MB = 2.0, 300.0
 MEAN_LENGTH = {"ucf101": 186.5, "hmdb51": 93.5}  # frames
 SHORTEST, LONGEST = 18, 1776  # frames
 SPREAD = 0.5  # standard deviation of the logarithm of the length
 LINKS_PER_FILE = 60_000  # ext4 allows 65,000
-IMAGES_FOLDER, SHARED_FOLDER = ".images", ".shared"  # hidden, so no videos
+IMAGES_FOLDER, SHARED_FOLDER, PACKED_FOLDER = ".images", ".shared", ".packed"  # hidden, so no videos
+PACKED_SHARDS = 60  # as many as UCF-101 has
 
 CONSTRUCT = """
 import json, sys, time, resource
@@ -60,7 +66,18 @@ def main() -> int:
     start = time.perf_counter()
     annotate(options.lists, options.dataset)
     print(f"annotate, {len(splits)} splits: {time.perf_counter() - start:.1f} s")
-    runs = [construct(options.dataset) for _ in range(3)]
+    packed = options.dataset / PACKED_FOLDER
+    if not packed.exists():
+        tree = open_tree(options.dataset)
+        make_pack(packed, {video: tree.num_frames(video) for video in tree.videos()})
+        shutil.copytree(options.dataset / "annotations", packed / "annotations")
+    return max(measure("folder", options.dataset), measure("packed", packed))
+
+
+def measure(words: str, dataset: Path) -> int:
+    """Print the slowest and largest of three constructions; return 1 where a target is missed."""
+    runs = [construct(dataset) for _ in range(3)]
+    print(f"{words}: ", end="")
     seconds, megabytes = (max(run[key] for run in runs) for key in ("seconds", "megabytes"))
     print(
         f"construction of {runs[0]['clips']:.0f} clips, slowest of three: {seconds:.2f} s (target < {TARGET_SEC:g} s)"
@@ -116,6 +133,25 @@ def make_tree(dataset: Path, lengths: Mapping[str, int], *, share: bool = False)
                 shared[length - fewer] = dataset / SHARED_FOLDER / str(length - fewer)
                 _link_images(shared[length - fewer], length - fewer, images)
             (root / video).symlink_to(shared[length - fewer].absolute())
+
+
+def make_pack(dataset: Path, lengths: Mapping[str, int]) -> None:
+    """Make a packed data set in name: index and pack.json are complete, the shards have their size but no content."""
+    dataset.mkdir(parents=True)
+    entries, first = {}, 0
+    for number, (video, length) in enumerate(sorted(lengths.items())):
+        entries[video] = [number * PACKED_SHARDS // len(lengths), first, length, length - 1, length - 1]
+        first += 3 * length - 2
+    index = np.zeros(first, ROW)
+    index["offset"] = tarfile.BLOCKSIZE + np.arange(first) * 1000
+    index["size"] = 1000
+    np.save(dataset / INDEX_NAME, index)
+    for number in range(PACKED_SHARDS):
+        with (dataset / shard_name(number)).open("wb") as file:
+            file.truncate(SHARD_BYTES)
+    content = {"format": FORMAT, "version": VERSION, "suffixes": {"frames": ".jpg", "flow": ".jpg"}, "rows": first}
+    content |= {"shards": [SHARD_BYTES] * PACKED_SHARDS, "videos": entries, "source": {}}
+    (dataset / PACK_NAME).write_text(json.dumps(content))
 
 
 def _link_images(folder: Path, count: int, images: Iterator[str]) -> None:

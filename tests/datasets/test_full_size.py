@@ -1,15 +1,18 @@
 """UCF-101 and HMDB-51 at full size, in name only: counts, odd names, and the time and memory that loading takes."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from benchmarks.names import construct, make_tree
+from benchmarks.names import construct, make_pack, make_tree
 
 from stmulnet.commands.annotate import AnnotateSummary, annotate
 from stmulnet.datasets.annotations import load_annotation
 from stmulnet.datasets.sources import read_splits
+from stmulnet.video.packed import INDEX_NAME
+from stmulnet.video.store import open_tree
 
 UCF101_SIZES = {1: (9537, 3783), 2: (9586, 3734), 3: (9624, 3696)}
 NUM_FRAMES = 12
@@ -58,6 +61,18 @@ def test_all_splits_of_ucf101(ucf101: AnnotateSummary) -> None:
 
 def test_construction_at_full_size(ucf101: AnnotateSummary) -> None:
     measured = construct(ucf101.files[1].parents[1])
+    assert measured["clips"] == 9537
+    assert measured["seconds"] < 2
+    assert measured["megabytes"] < 300
+
+
+def test_packed_construction_at_full_size(ucf101: AnnotateSummary, tmp_path: Path) -> None:
+    """With as many frames as UCF-101 really has, 2.5 million, whose index is never loaded as a whole."""
+    names = open_tree(ucf101.files[1].parents[1]).videos()
+    make_pack(tmp_path / "packed", dict.fromkeys(names, 187))
+    shutil.copytree(ucf101.files[1].parent, tmp_path / "packed" / "annotations")
+    assert (tmp_path / "packed" / INDEX_NAME).stat().st_size > 7_400_000 * 12
+    measured = construct(tmp_path / "packed")
     assert measured["clips"] == 9537
     assert measured["seconds"] < 2
     assert measured["megabytes"] < 300
