@@ -12,6 +12,7 @@ import pytest
 
 from stmulnet.cli import main
 from stmulnet.commands.extract import NEEDED_BY_TEST
+from stmulnet.commands.pack import pack
 from stmulnet.commands.verify import VerifySummary, verify
 from stmulnet.errors import ConfigError, DatasetError
 from stmulnet.files import write_json
@@ -118,6 +119,10 @@ FAILURES: list[tuple[Damage, str, str, str]] = [
     (
         lambda d: remove(d, *(f"flows/{axis}/b/frame0000{n}.jpg" for axis in "uv" for n in (10, 11))),
         *("b", "flow-count", "12 frames, 9 flow fields: 10 frames can be used"),
+    ),
+    (
+        lambda d: shutil.copy(d / "images/b/frame000001.jpg", d / "images/b/frame000000.jpg"),
+        *("b", "numbering", "frames: frame000000.jpg, but numbers start later in this data set"),
     ),
     (lambda d: remove(d, "images/a/frame000014.jpg"), "a", "manifest", "the manifest says 14 frames, there are 13"),
     (lambda d: shutil.rmtree(d / "images/a"), "a", "no-frames", "no frames in DATASET/images/a"),
@@ -269,6 +274,27 @@ def test_trees_with_everything_in_one_folder(tmp_path: Path, fields: int) -> Non
     for headers_only in (False, True):
         (failure,) = check(tmp_path / "data", headers_only=headers_only).failures
         assert failure.message.startswith("frames: 1 of 12 images, first img_00004.png: not a ")
+
+
+def test_packed_data_sets(dataset: Path, made: Path, tmp_path: Path) -> None:
+    cut(dataset, "images/b/frame000004.jpg", 600)
+    cut(dataset, "flows/u/b/frame000004.jpg", 0)
+    remove(dataset, "flows/v/a/frame000005.jpg")
+    before = check(dataset)
+    pack(dataset, tmp_path / "packed")
+    packed = check(tmp_path / "packed")
+    assert (packed.images, packed.findings) == (before.images, before.findings)
+    assert sorted(failure.kind for failure in packed.failures) == ["empty-file", "gap", "unreadable"]
+    repaired = check(tmp_path / "packed", repair=made / "videos")
+    reason = "packed; repair the data set that was packed, and pack it again"
+    assert repaired.not_repaired == {"a": reason, "b": reason}
+    shard = tmp_path / "packed" / "shard-00000.tar"
+    data = bytearray(shard.read_bytes())
+    data[data.index(b"images/c/frame000002.jpg")] ^= 1
+    shard.write_bytes(bytes(data))
+    messages = [failure.message for failure in check(tmp_path / "packed").failures if failure.video == "c"]
+    assert len(messages) == 1
+    assert "images/c/frame000002.jpg is not where the index says" in messages[0]
 
 
 @pytest.mark.parametrize(

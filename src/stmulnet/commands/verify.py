@@ -15,10 +15,11 @@ from stmulnet.errors import AnnotationError, ConfigError, StmulnetError
 from stmulnet.files import check_output, write_json
 from stmulnet.video.extract import FAILURES_NAME, PARTIAL_FOLDER, extract_videos
 from stmulnet.video.manifest import MANIFEST_NAME, SHARD_MANIFESTS, Manifest, load_manifests
+from stmulnet.video.packed import is_packed
 from stmulnet.video.pool import WorkerDiedError, default_workers, map_unordered
 from stmulnet.video.sources import find_sources
 from stmulnet.video.store import FrameTree, open_tree
-from stmulnet.video.verify import Finding, VideoFiles, VideoResult, check_video, list_files
+from stmulnet.video.verify import Finding, VideoJob, VideoResult, check_video, opened_tree
 
 POSITIONAL = ("dataset",)
 REPORT_NAME = "verify.json"
@@ -177,6 +178,7 @@ class _Check:
     def run(self, names: Collection[str]) -> dict[str, VideoResult]:
         """Check some of the videos."""
         results = {}
+        opened_tree.cache_clear()  # repairs change it
         try:
             with progress(len(names), "verify", "videos") as advance:
                 workers = min(self.workers, len(names))
@@ -190,13 +192,13 @@ class _Check:
             ) from error
         return results
 
-    def _jobs(self, names: Iterable[str]) -> Iterator[VideoFiles]:
+    def _jobs(self, names: Iterable[str]) -> Iterator[VideoJob]:
         entries = self.manifest.videos if self.manifest else {}
         part = self.manifest is not None and self.manifest.only_for_test_frames == NEEDED_BY_TEST.test_frames
         for name in names:
-            yield VideoFiles(
+            yield VideoJob(
+                self.dataset,
                 name,
-                list_files(self.tree, name),
                 entry=entries.get(name),
                 listed=self.listed.get(name, {}),
                 fields=NEEDED_BY_TEST.numbers if part else None,
@@ -253,6 +255,9 @@ def _repair(check: _Check, videos: Path, results: dict[str, VideoResult]) -> tup
     bad = [name for name in check.names if _repairable(results[name])]
     if not bad:
         return (), {}
+    if is_packed(check.dataset):
+        reason = "packed; repair the data set that was packed, and pack it again"
+        return (), dict.fromkeys(bad, reason)
     if check.manifest is None:
         reason = f"no {MANIFEST_NAME}, so how its images were made is unknown; import or extract it again"
         return (), dict.fromkeys(bad, reason)

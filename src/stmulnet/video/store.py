@@ -235,6 +235,20 @@ def read_images(paths: Sequence[Path], *, colorspace: str) -> Images:
     return _read_distinct(paths, lambda paths: ((path, read_file(path)) for path in paths), colorspace)
 
 
+def decode_image(path: Path, data: Buffer, *, colorspace: str) -> Images:
+    """Decode the content of one file, as the tree's ``read`` gives it, to (H, W, C) uint8.
+
+    Args:
+        path: Where it comes from, for messages; its suffix tells JPEG from PNG.
+        data: The content.
+        colorspace: ``"RGB"`` (3 channels) or ``"GRAY"`` (1 channel).
+
+    Raises:
+        DatasetError: It is damaged.
+    """
+    return _decode(path, data, colorspace, None)
+
+
 def _read_distinct(
     wanted: Sequence[Key], read: Callable[[list[Key]], Iterator[tuple[Path, Buffer]]], colorspace: str
 ) -> Images:

@@ -3,9 +3,8 @@
 Axes: H x W pixels, C channels.
 """
 
-import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +12,8 @@ from typing import NamedTuple
 import simplejpeg
 
 from stmulnet.errors import DatasetError
-from stmulnet.video.store import Images, read_images
+from stmulnet.video.store import Images, decode_image
+from stmulnet.video.trees import Buffer, ImageRoot
 
 _JPEG_END = b"\xff\xd9"
 _TAIL_BYTES = 64  # some writers fill up after the end
@@ -49,30 +49,36 @@ class PlaneImages:
     read: int = 0
 
 
-def read_plane(folder: Path, files: Mapping[int, str], *, colorspace: str, decode: bool) -> PlaneImages:
-    """Read the images of a plane.
+def read_plane(
+    root: ImageRoot, plane: int, video: str, numbers: Iterable[int], *, colorspace: str, decode: bool
+) -> PlaneImages:
+    """Read images of one plane of a video.
 
     Args:
-        folder: Where they are.
-        files: Number to name of the file.
+        root: The frames or the flow of a data set.
+        plane: Plane in ``root``.
+        video: Name of the video.
+        numbers: Numbers of the images.
         colorspace: ``"RGB"`` or ``"GRAY"``, as the loader will decode them.
         decode: Whether to decode them completely, as the loader does; otherwise only headers and ends of the files are
             looked at.
     """
     found = PlaneImages()
-    for number, name in files.items():
-        path = folder / name
+    for number in numbers:
+        path = Path()
+        data: Buffer = b""
         try:
+            ((path, data),) = root.read(video, [(plane, number)])
             if decode:
-                image = read_images([path], colorspace=colorspace)[0]
+                image = decode_image(path, data, colorspace=colorspace)
                 height, width = image.shape[:2]
                 if _is_of_one_colour(image):
                     found.levels[number] = int(image[0, 0, 0])
             else:
-                height, width = _size_by_header(path)
-        except (DatasetError, OSError, ValueError) as error:
+                height, width = _size_by_header(path, bytes(data))
+        except (DatasetError, ValueError) as error:
             reason = str(error).removeprefix(f"{path}: ").partition(";")[0]
-            found.problems.append(Problem(number, name, reason, empty=_is_empty(path)))
+            found.problems.append(Problem(number, path.name, reason, empty=bool(path.name) and not data))
             continue
         found.sizes.setdefault((width, height), number)
         found.read += 1
@@ -84,12 +90,11 @@ def _is_of_one_colour(image: Images) -> bool:
     return bool((image[::_COARSE, ::_COARSE] == first).all() and (image == first).all())
 
 
-def _size_by_header(path: Path) -> tuple[int, int]:
-    """Height and width; raises ValueError where the beginning or the end of the file is not that of an image."""
-    data = path.read_bytes()
+def _size_by_header(path: Path, data: bytes) -> tuple[int, int]:
+    """Height and width; raises ValueError where the beginning or the end is not that of an image."""
     if path.suffix.lower() == ".png":
         if not data.startswith(_PNG_START) or not data.endswith(_PNG_END):
-            raise ValueError("not a PNG, or cut off")
+            raise ValueError("not a readable PNG")
         width, height = struct.unpack(">II", data[16:24])
         return height, width
     try:
@@ -99,7 +104,3 @@ def _size_by_header(path: Path) -> tuple[int, int]:
     if _JPEG_END not in data[-_TAIL_BYTES:]:
         raise ValueError("not a readable JPEG (cut off)")
     return height, width
-
-
-def _is_empty(path: Path) -> bool:
-    return path.is_file() and os.path.getsize(path) == 0
