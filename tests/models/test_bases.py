@@ -201,16 +201,39 @@ def test_imagenet_of_matconvnet_starts_both_streams(tmp_path: Path) -> None:
 
 
 def test_a_classifier_of_imagenet_stays_only_where_its_classes_are_asked_for(tmp_path: Path) -> None:
-    state = random_state(50, 5, width=2, units=TINY["units"])
+    state = random_state(50, 1000, width=2, units=TINY["units"])
     torch.save(state, tmp_path / "x.pth")
-    model = build(tmp_path / "x.pth", tmp_path / "x.pth", num_classes=5)
+    model = build(tmp_path / "x.pth", tmp_path / "x.pth", num_classes=1000)
     assert torch.equal(model.get_parameter("appearance.head.fc.bias"), state["fc.bias"])
     assert not model.get_parameter("motion.head.fc.bias").any()
 
 
+def test_a_file_in_torchvisions_form_with_other_classes_is_not_imagenet(
+    flow: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "resnet50-ucf101-split2.pth"
+    state = random_state(50, 3, width=2, units=TINY["units"])
+    torch.save(state, path)
+    alone = build(path, None)
+    assert torch.equal(alone.get_parameter("appearance.head.fc.bias"), state["fc.bias"])
+    record = {"file": path.name, "dataset": "ucf101", "split": 2}
+    assert alone.metadata["provenance"] == {"appearance": record}
+    with pytest.raises(ConfigError, match=r"split2\.pth has 3 classes, the network 7; give other files"):
+        build(path, None, num_classes=7)
+    assert capsys.readouterr().err == ""
+    build(path, None, num_classes=7, allow_mismatch=True)
+    assert "allowed: the classifier of the appearance stream is then a new one" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"split2\.pth was trained on split 2 of ucf101, flow_"):
+        build(path, flow)
+    with pytest.raises(ConfigError, match=r"takes a motion stream or ImageNet weights \(of 1000 classes\)"):
+        build(None, path)
+    again = path.rename(tmp_path / "x.pth")
+    assert build(again, None).metadata["provenance"]["appearance"]["dataset"] is None
+
+
 def test_geometry_follows_the_file_unless_it_is_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "x.pth"
-    torch.save(random_state(50, 5, width=2, units=TINY["units"]), path)
+    torch.save(random_state(50, 1000, width=2, units=TINY["units"]), path)
     config = build(path, None).config
     assert config.appearance is not None
     assert config.motion is not None
@@ -309,7 +332,7 @@ def test_an_earlier_training_counts_too(image: Path, tmp_path: Path) -> None:
 def test_unknown_origins_and_imagenet_fit_everything(image: Path, tmp_path: Path) -> None:
     save_model(create_model("motion_resnet50", 3, **TINY), tmp_path / "unknown.safetensors")
     build(image, tmp_path / "unknown.safetensors")
-    torch.save(random_state(50, 5, width=2, units=TINY["units"]), tmp_path / "x.pth")
+    torch.save(random_state(50, 1000, width=2, units=TINY["units"]), tmp_path / "x.pth")
     check_unseen(build(image, tmp_path / "x.pth").metadata["provenance"], "ImageNet", 2)
 
 

@@ -59,7 +59,7 @@ def test_appearance_scores_are_torchvisions(depth: int, suffix: str, tmp_path: P
 @pytest.mark.parametrize("depth", [18, 50])
 def test_motion_features_are_those_of_the_averaged_first_filters(depth: int, tmp_path: Path) -> None:
     """conv1 is the mean over R, G, B, twenty times; flow minus 128, divided by what RGB is divided by on average."""
-    state = random_state(depth, 20, width=16)
+    state = random_state(depth, 1000, width=16)
     path = write(state, tmp_path / "resnet.pth")
     model = create_model(f"motion_resnet{depth}", 7, motion_weights=path, width_mult=0.25, **SMALL).eval().double()
     flow = images(20)
@@ -72,7 +72,7 @@ def test_motion_features_are_those_of_the_averaged_first_filters(depth: int, tmp
 
 
 def test_one_file_serves_both_streams(tmp_path: Path) -> None:
-    path = write(random_state(18, 20, width=4), tmp_path / "resnet18.pth")
+    path = write(random_state(18, 1000, width=4), tmp_path / "resnet18.pth")
     model = create_model("st_mulnet_resnet18", 7, width_mult=1 / 16, appearance_weights=path, motion_weights=path)
     state = model.state_dict()
     assert torch.allclose(state["rgb_mean"], 255 * MEAN)

@@ -21,7 +21,7 @@ SETTINGS: dict[str, Any] = {"passes_per_rate": 1, "batch_size": 4, "sub_batch_si
 
 @pytest.fixture
 def imagenet(tmp_path: Path) -> Path:
-    torch.save(random_state(50, 20, width=4, units=UNITS), tmp_path / "resnet.pth")
+    torch.save(random_state(50, 1000, width=4, units=UNITS), tmp_path / "resnet.pth")
     return tmp_path / "resnet.pth"
 
 

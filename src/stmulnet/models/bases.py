@@ -21,10 +21,9 @@ from stmulnet.models.catalog import HAND_FOLDER, cache_folder, local_path
 from stmulnet.models.checkpoint import HEADER_KEY, load_model
 from stmulnet.models.config import STAGES, ModelConfig, StreamConfig
 from stmulnet.models.multiplier import Network, build_network
-from stmulnet.models.sources import IMAGENET, Record, check_common, disagree, plain, read_record
+from stmulnet.models.sources import IMAGENET, IMAGENET_CLASSES, Record, check_common, disagree, plain, read_record
 from stmulnet.models.temporal import PointwiseTemporalConv
 
-IMAGENET_CLASSES = 1000
 PICKLES = (".pth", ".pt")
 BUFFERS = {"appearance": ("rgb_mean", "rgb_std"), "motion": ("flow_mean", "flow_std")}
 ARCHITECTURE = ("units", "block", "width_mult")  # the file's must be those of the named network
@@ -124,6 +123,7 @@ def load_base(path: str | Path, stream: str) -> Base:
     elif held != (stream,):
         raise ConfigError(
             f"{found} holds {_a(held[0])} stream, {stream}_weights takes {_a(stream)} stream or ImageNet weights"
+            f" (of {IMAGENET_CLASSES} classes)"
         )
     return Base(found, stream, network, is_imagenet, record)
 

@@ -1,4 +1,6 @@
-"""ImageNet weights in the naming of torchvision and timm: conv1, bn1, layer1.0.conv1, ..., fc.
+"""ImageNet weights, and what was trained further from them, in the naming of torchvision and timm.
+
+The names are conv1, bn1, layer1.0.conv1, ..., fc.
 
 What the network is follows from the tensors alone. The naming and the order of operations are those of torchvision's
 resnet.py (its ResNet-50 is "v1.5": stride on the 3x3 convolution), which timm's ResNets share.
@@ -20,7 +22,8 @@ from stmulnet.errors import CheckpointError, ConfigError
 from stmulnet.models.checkpoint import check_finite
 from stmulnet.models.config import ModelConfig, StreamConfig
 from stmulnet.models.multiplier import Network, build_empty, fill, with_weights
-from stmulnet.models.sources import IMAGENET
+from stmulnet.models.provenance import read_provenance
+from stmulnet.models.sources import IMAGENET, IMAGENET_CLASSES
 
 RGB_MEAN = (0.485, 0.456, 0.406)  # of RGB in 0..1: what torchvision's and timm's ResNets are trained with
 RGB_STD = (0.229, 0.224, 0.225)
@@ -35,8 +38,9 @@ _STEM = {"conv1": "conv1", "bn_conv1": "bn1", "head.fc": "fc"}
 
 
 def load_imagenet(path: str | Path) -> Network:
-    """Read ImageNet weights as an appearance stream that scores single frames, in evaluation mode.
+    """Read weights in torchvision's form as an appearance stream that scores single frames, in evaluation mode.
 
+    Those with 1000 classes are ImageNet's; others were trained further, on what the name of the file says, if it says.
     Images are still given in 0..255: the buffers hold 255 times ImageNet's mean and standard deviation.
 
     Args:
@@ -68,7 +72,8 @@ def load_imagenet(path: str | Path) -> Network:
         "flow_std": torch.ones(FLOW_CHANNELS),
     }
     model = fill(empty, state | buffers)
-    model.metadata = {"provenance": {"file": path.name, "dataset": IMAGENET, "split": None}}
+    record = {"dataset": IMAGENET, "split": None} if config.num_classes == IMAGENET_CLASSES else {}
+    model.metadata = {"provenance": read_provenance(path) | record}
     return model
 
 

@@ -13,6 +13,7 @@ from stmulnet.console import notice
 from stmulnet.errors import CheckpointError, ConfigError
 
 IMAGENET = "imagenet"  # as a data set; holds no videos
+IMAGENET_CLASSES = 1000
 
 Record = Mapping[str, Any]
 
