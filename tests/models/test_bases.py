@@ -13,7 +13,6 @@ from tests.oracle.torchvision_resnet import random_state
 
 from stmulnet import create_model, load_model, save_model
 from stmulnet.errors import CheckpointError, ConfigError
-from stmulnet.models.bases import find_base
 from stmulnet.models.config import StreamConfig
 from stmulnet.models.multiplier import Network
 from stmulnet.models.sources import check_unseen
@@ -364,20 +363,17 @@ def test_damaged_origins_are_refused(provenance: Any, tmp_path: Path) -> None:
         build(path, None)
 
 
-def test_files_are_looked_up_where_the_scripts_keep_them(
-    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("STMULNET_CACHE", str(tmp_path / "cache"))
-    for folder, name in (
-        ("experiment/base_pretrained_nets", "own.safetensors"),
-        ("cache", "ucf101-img-resnet50-split1-dr0.mat"),
-    ):
-        with pytest.raises(CheckpointError, match=rf"{name}: no such weight file, neither as given nor in experiment"):
-            find_base(name)
-        path = tmp_path / folder / name
-        path.parent.mkdir(parents=True)
-        path.touch()
-        assert find_base(name).resolve() == path
-    assert find_base("ucf101-img-resnet50-split1-dr0").name == "ucf101-img-resnet50-split1-dr0.mat"
-    assert find_base(image) == image
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"num_classes": "5"}, "num_classes must be a whole number, got '5'"),
+        ({"num_classes": 2.0}, r"num_classes must be a whole number, got 2\.0"),
+        ({"name": ["x"]}, r"no network \['x'\]; one of: appearance_resnet101"),
+        ({"class_names": "abc"}, "class_names must be a list of texts, got 'abc'"),
+        ({"class_names": [1, 2, 3]}, r"class_names must be a list of texts, got \[1, 2, 3\]"),
+        ({"appearance_weights": 3}, "appearance_weights must be a path, got 3"),
+    ],
+)
+def test_arguments_of_other_types_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        create_model(**{"name": "st_mulnet_resnet50", "num_classes": 3, **TINY, **wrong})

@@ -9,6 +9,7 @@ from stmulnet.errors import ConfigError
 from stmulnet.models.bases import assemble
 from stmulnet.models.config import DEPTHS, FusionConfig, ModelConfig, StreamConfig, TemporalPoolConfig
 from stmulnet.models.multiplier import Network, build_network
+from stmulnet.values import fits
 
 MOTION_DROPOUT = 0.8  # STMulNet.m:557; reaches the motion stream only
 NO_TIME: dict[str, Any] = {"temporal_conv": None, "temporal_pool": None}
@@ -71,8 +72,10 @@ def list_models() -> list[str]:
 
 def model_config(name: str, num_classes: int, **overrides: Any) -> ModelConfig:
     """The configuration `create_model` builds; the same arguments."""
-    if name not in MODELS:
+    if name not in list_models():
         raise ConfigError(f"no network {name!r}; one of: {', '.join(list_models())}")
+    if not fits(num_classes, int):
+        raise ConfigError(f"num_classes must be a whole number, got {num_classes!r}")
     check_overrides(overrides)
     values = MODELS[name](num_classes).to_dict()
     shared = {field: value for field, value in overrides.items() if field in STREAM_FIELDS}
@@ -148,7 +151,8 @@ def create_model(
         ...                     head_pool="global")
     """
     config = model_config(name, num_classes, **overrides)
-    weights = {"appearance": appearance_weights, "motion": motion_weights}
+    weights: dict[str, Any] = {"appearance": appearance_weights, "motion": motion_weights}
+    _check_types(class_names, weights)
     given = {stream: path for stream, path in weights.items() if path is not None}
     if not given:
         return build_network(config, class_names)
@@ -157,6 +161,16 @@ def create_model(
             raise ConfigError(f"{name} has no {stream} stream, so it takes no {stream}_weights")
     fixed = {stream: _set_fields(overrides, stream) for stream in given}
     return assemble(config, given, fixed=fixed, class_names=class_names, allow_mismatch=allow_mismatch)
+
+
+def _check_types(class_names: Any, weights: Mapping[str, Any]) -> None:
+    """Python's users can give anything."""
+    listed = isinstance(class_names, list | tuple) and all(isinstance(name, str) for name in class_names)
+    if class_names is not None and not listed:
+        raise ConfigError(f"class_names must be a list of texts, got {class_names!r}")
+    for stream, path in weights.items():
+        if path is not None and not isinstance(path, str | Path):
+            raise ConfigError(f"{stream}_weights must be a path, got {path!r}")
 
 
 def _set_fields(overrides: Mapping[str, Any], stream: str) -> set[str]:
