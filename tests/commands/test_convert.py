@@ -76,7 +76,7 @@ def test_published_names_that_are_not_here(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setenv("STMULNET_CACHE", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     name = "ucf101-img-resnet50-split1-dr0"
-    advice = f"published by the authors, not here yet; stmulnet weights fetch '{name}'"
+    advice = f"{name}: not here yet, .*; `stmulnet weights fetch '{name}'` gets it"
     with pytest.raises(CheckpointError, match=advice):
         load_model(name)
     (tmp_path / f"{name}.mat").write_bytes(official.read_bytes())

@@ -48,7 +48,7 @@ def test_a_single_bad_video_is_bad_input(tiny_project: TinyProject, capsys: pyte
 
 
 def test_missing_weights_say_what_to_do(videos: list[str]) -> None:
-    with pytest.raises(CheckpointError, match=r"no such weight file; train a network with `stmulnet train`"):
+    with pytest.raises(CheckpointError, match=r"no such weight file, neither as .* of a run folder \(`stmulnet train`"):
         predict([Path(videos[0])], weights=Path("nowhere.safetensors"))
 
 

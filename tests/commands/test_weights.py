@@ -96,9 +96,10 @@ def test_list_needs_no_torch() -> None:
         (["fetch", NAMES[0], "--dataset", "ucf101"], "--dataset is for list, not for fetch"),
         (["verify", "x", "--out", "y"], "--out is for fetch, not for verify"),
         (["list", "--dataset", "kinetics"], "--dataset must be one of ucf101, hmdb51 or null, got kinetics"),
-        (["fetch", "ucf101-img-resnet50"], "no published weight file is called 'ucf101-img-resnet50': did you mean"),
-        (["verify", "nowhere.mat"], "nowhere.mat: no such file, and no published weight file is called"),
-        (["verify", NAMES[0]], f"{NAMES[0]}: not here yet; `stmulnet weights fetch {NAMES[0]}` gets it"),
+        (["fetch", "ucf101-img-resnet50"], "no published weight file is called 'ucf101-img-resnet50'; did you mean"),
+        (["verify", "nowhere.mat"], "nowhere.mat: no such weight file, neither as given nor in experiment"),
+        (["verify", NAMES[0]], f"{NAMES[0]}: not here yet, neither as given nor in experiment"),
+        (["fetch", "foo"], "no published weight file is called 'foo'; `stmulnet weights list` names all"),
         (["verify", "."], ".: is a folder; name the weight file in it"),
     ],
 )
@@ -265,8 +266,9 @@ def test_a_damaged_file_fails_and_the_next_is_still_verified(
 ) -> None:
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(tiny_project.weights.read_bytes()[:-100])
-    assert cli.main(["weights", "verify", str(damaged), str(tiny_project.weights)]) == 1
-    printed = capsys.readouterr().out
+    assert cli.main(["weights", "verify", "nope.mat", str(damaged), str(tiny_project.weights)]) == 1
+    printed, said = capsys.readouterr()
+    assert said.startswith("stmulnet weights: nope.mat: no such weight file")
     assert "cannot be loaded" in printed
     assert "every check passed" in printed
 
@@ -281,7 +283,7 @@ def test_the_recorded_sum_is_compared(server: FileServer, cache: Path) -> None:
 
 
 def test_errors_are_those_of_the_package() -> None:
-    with pytest.raises(CheckpointError, match="no such file"):
+    with pytest.raises(CheckpointError, match="no such weight file"):
         weights("verify", ["nowhere.safetensors"])
 
 

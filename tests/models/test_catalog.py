@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from tests.fileserver import FileServer, serve
 import stmulnet.download
 from stmulnet.errors import CheckpointError, ConfigError
 from stmulnet.models import catalog
-from stmulnet.models.catalog import WeightFile, cache_folder, entries, fetch, find, local_path, recorded_sha256
+from stmulnet.models.catalog import WeightFile, cache_folder, entries, fetch, find, local_path, locate, recorded_sha256
 
 NAME = "ucf101-img-resnet50-split1-dr0.mat"
 PATH = f"st-mul/ts-base/{NAME}"
@@ -98,9 +99,9 @@ def test_the_base_of_the_same_name_for_st_resnet_is_another_file() -> None:
 
 
 def test_unknown_names_are_answered_with_close_ones() -> None:
-    with pytest.raises(ConfigError, match=r"'ucf101-img-resnet50-split4-dr0': did you mean ucf101-img-resnet50-split"):
+    with pytest.raises(ConfigError, match=r"'ucf101-img-resnet50-split4-dr0'; did you mean ucf101-img-resnet50-split"):
         find("ucf101-img-resnet50-split4-dr0")
-    with pytest.raises(ConfigError, match=r"'x': nothing like it; `stmulnet weights list` names all"):
+    with pytest.raises(ConfigError, match=r"no published weight file is called 'x'; `stmulnet weights list` names all"):
         find("x")
 
 
@@ -123,6 +124,37 @@ def test_the_cache_follows_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert cache_folder() == tmp_path / "x" / "stmulnet"
     monkeypatch.setenv("STMULNET_CACHE", str(tmp_path / "y"))
     assert cache_folder() == tmp_path / "y"
+
+
+def test_weight_files_are_located_as_given_then_by_hand_then_in_the_cache(cache: Path) -> None:
+    hand = Path("experiment/base_pretrained_nets")
+    hand.mkdir(parents=True)
+    cache.mkdir()
+    for place in (cache, hand, Path()):
+        (place / NAME).touch()
+        assert locate(NAME) == place / NAME
+    assert locate(NAME.removesuffix(".mat")) == cache / NAME
+    (hand / "own.safetensors").touch()
+    assert locate("own.safetensors") == hand / "own.safetensors"
+
+
+def test_what_is_no_weight_file_is_named(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "folder.mat").mkdir()
+    (tmp_path / "link.mat").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe.mat")
+    for name, message in (
+        (tmp_path / "folder.mat", r"folder\.mat: is a folder; name the weight file in it"),
+        (tmp_path / "link.mat", r"link\.mat: is a link to nowhere, which does not exist"),
+        (tmp_path / "pipe.mat", r"pipe\.mat: is no regular file"),
+        ("", "the name of the weight file is empty"),
+        (NAME, f"{NAME}: not here yet, neither as .*; `stmulnet weights fetch '{NAME}'` gets it"),
+        (
+            "x.mat",
+            r"x\.mat: no such weight file, neither .* model\.safetensors of .*\(\.mat\)\. No published .* 'x\.mat'; ",
+        ),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            locate(name)
 
 
 def test_files_are_found_in_the_cache_and_where_the_scripts_keep_them(cache: Path) -> None:

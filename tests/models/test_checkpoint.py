@@ -99,7 +99,7 @@ def test_weights_are_as_readable_as_other_files(saved: Path, tmp_path: Path) -> 
 def test_damaged_files_are_refused(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such weight file"):
         load_model(tmp_path / "none.safetensors")
-    with pytest.raises(CheckpointError, match="is a folder; train a network"):
+    with pytest.raises(CheckpointError, match="is a folder; name the weight file"):
         load_model(tmp_path)
     torch.save({"x": torch.zeros(1)}, tmp_path / "x.pth")
     advice = r"not a safetensors file.* ImageNet weights in \.pth go into create_model"

@@ -21,6 +21,7 @@ from stmulnet.models.catalog import (
     fetch,
     find,
     local_path,
+    locate,
     recorded_sha256,
 )
 
@@ -39,7 +40,7 @@ class WeightsSummary:
         listed: Files of the list.
         fetched: Where each fetched file lies, by name.
         verified: What was found out about each file.
-        errors: Message for each file that could not be fetched, by name.
+        errors: Message for each file that could not be fetched, or was not there to be verified, by name.
     """
 
     listed: list[WeightFile] = field(default_factory=list)
@@ -65,8 +66,8 @@ def weights(
 
     Args:
         action: list, fetch or verify.
-        names: For fetch: names as list shows them. For verify: files (.safetensors, .mat), or names of files fetched
-            before.
+        names: For fetch: names as list shows them. For verify: files (.safetensors, .mat), or names of published
+            files that are here.
         dataset: For list: files of one data set only.
         mirror: For fetch: base address (http, https, file) or folder instead of the authors'; $STMULNET_MIRROR by
             default.
@@ -80,7 +81,7 @@ def weights(
         return _list(dataset)
     if action == "fetch":
         return _fetch([find(name) for name in names or ()], mirror, out)
-    return _verify([_weight_file(name) for name in names or ()])
+    return _verify(names or [])
 
 
 def _check_arguments(action: str, names: list[str] | None, options: dict[str, object]) -> None:
@@ -131,29 +132,22 @@ def _fetch(wanted: Iterable[WeightFile], mirror: str | None, out: Path | None) -
     return summary
 
 
-def _weight_file(name: str) -> Path:
-    """A file, or a published file that is here."""
-    path = Path(name)
-    if path.is_dir():
-        raise CheckpointError(f"{name}: is a folder; name the weight file in it")
-    if path.exists():
-        return path
-    try:
-        found = local_path(name)
-    except ConfigError as error:
-        raise CheckpointError(f"{name}: no such file, and {error}") from error
-    if found is None:
-        raise CheckpointError(f"{name}: not here yet; `stmulnet weights fetch {name}` gets it")
-    return found
-
-
-def _verify(paths: list[Path]) -> WeightsSummary:
+def _verify(names: list[str]) -> WeightsSummary:
     from stmulnet.models.verify import verify_file  # here: torch takes seconds, which list and fetch need not spend
 
     summary = WeightsSummary()
-    for path in dict.fromkeys(paths):
-        summary.verified[path] = verify_file(path)
-        _print_verification(path, summary.verified[path])
+    for name in dict.fromkeys(names):
+        try:
+            path = locate(name)
+        except CheckpointError as error:
+            if len(names) == 1:
+                raise
+            notice(f"stmulnet weights: {error}")
+            summary.errors[name] = str(error)
+            continue
+        if path not in summary.verified:
+            summary.verified[path] = verify_file(path)
+            _print_verification(path, summary.verified[path])
     return summary
 
 

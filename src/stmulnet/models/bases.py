@@ -5,7 +5,6 @@ this package (.safetensors), or ImageNet weights in the form of torchvision (.pt
 (.mat).
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from stmulnet.errors import CheckpointError, ConfigError
 from stmulnet.models import imagenet
-from stmulnet.models.catalog import HAND_FOLDER, cache_folder, local_path
+from stmulnet.models.catalog import locate
 from stmulnet.models.checkpoint import HEADER_KEY, load_model
 from stmulnet.models.config import STAGES, ModelConfig, StreamConfig
 from stmulnet.models.multiplier import Network, build_network
@@ -105,7 +104,7 @@ def load_base(path: str | Path, stream: str) -> Base:
         CheckpointError: No such file, or a damaged or unknown one.
         ConfigError: A file with both streams, with the other one, or with temporal convolutions.
     """
-    found = find_base(path)
+    found = locate(path)
     network = _read(found)
     held = network.config.streams
     if len(held) == 2:
@@ -126,24 +125,6 @@ def load_base(path: str | Path, stream: str) -> Base:
             f" (of {IMAGENET_CLASSES} classes)"
         )
     return Base(found, stream, network, is_imagenet, record)
-
-
-def find_base(path: str | Path) -> Path:
-    """The file as given, or in `HAND_FOLDER`, or among those fetched with `stmulnet weights`.
-
-    Raises:
-        CheckpointError: In none of these places.
-    """
-    for place in (Path(path), HAND_FOLDER / path):
-        if place.is_file():
-            return place
-    with contextlib.suppress(ConfigError):  # not a name of the authors
-        if fetched := local_path(str(path)):
-            return fetched
-    raise CheckpointError(
-        f"{path}: no such weight file, neither as given nor in {HAND_FOLDER} or {cache_folder()}; "
-        "`stmulnet weights list` names the authors' files, which `stmulnet weights fetch` gets"
-    )
 
 
 def _read(path: Path) -> Network:

@@ -76,8 +76,8 @@ def find(name: str) -> WeightFile:
         if wanted in (entry.name, entry.path):
             return entry
     close = difflib.get_close_matches(wanted, [entry.name for entry in entries()], n=3)
-    advice = f"did you mean {' or '.join(close)}?" if close else "nothing like it;"
-    raise ConfigError(f"no published weight file is called {name!r}: {advice} `stmulnet weights list` names all")
+    advice = f"did you mean {' or '.join(close)}? " if close else ""
+    raise ConfigError(f"no published weight file is called {name!r}; {advice}`stmulnet weights list` names all")
 
 
 def cache_folder() -> Path:
@@ -96,6 +96,35 @@ def local_path(name: str) -> Path | None:
     entry = find(name)
     places = (cache_folder() / entry.name, HAND_FOLDER / entry.name)
     return next((place for place in places if place.is_file()), None)
+
+
+def locate(name: str | Path) -> Path:
+    """A weight file: as given, or in `HAND_FOLDER`, or, by a published name, in the cache.
+
+    Raises:
+        CheckpointError: In none of these places, or no file; says what to do.
+    """
+    if not str(name):
+        raise CheckpointError("the name of the weight file is empty; give a file")
+    for place in (Path(name), HAND_FOLDER / name):
+        if place.is_file():
+            return place
+        if place.is_dir():
+            raise CheckpointError(f"{place}: is a folder; name the weight file in it")
+        if place.is_symlink() and not place.exists():
+            raise CheckpointError(f"{place}: is a link to {place.readlink()}, which does not exist")
+        if place.exists():
+            raise CheckpointError(f"{place}: is no regular file, from which weights could be read")
+    places = f"neither as given nor in {HAND_FOLDER} or {cache_folder()}"
+    try:
+        if fetched := local_path(str(name)):
+            return fetched
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{name}: no such weight file, {places}; give the model.safetensors of a run folder (`stmulnet train`, "
+            f"`stmulnet demo`) or a file of the authors (.mat). {str(error)[0].upper()}{str(error)[1:]}"
+        ) from error
+    raise CheckpointError(f"{name}: not here yet, {places}; `stmulnet weights fetch {str(name)!r}` gets it")
 
 
 def fetch(name: str, *, mirror: str | None = None, out: Path | None = None) -> Path:

@@ -10,7 +10,7 @@ from safetensors.torch import save
 
 from stmulnet.errors import CheckpointError, ConfigError
 from stmulnet.files import atomic_path
-from stmulnet.models.catalog import local_path
+from stmulnet.models.catalog import locate
 from stmulnet.models.config import ModelConfig
 from stmulnet.models.matconvnet import import_mat
 from stmulnet.models.multiplier import Network, build_empty, fill
@@ -59,13 +59,7 @@ def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Netwo
     Raises:
         CheckpointError: No such file, damaged, of a newer format, or tensors that do not fit the header's network.
     """
-    path = _locate(Path(path))
-    if not path.is_file():
-        problem = "is a folder" if path.is_dir() else "no such weight file"
-        raise CheckpointError(
-            f"{path}: {problem}; train a network with `stmulnet train` (or `stmulnet demo`) and give the "
-            "model.safetensors of its run folder"
-        )
+    path = locate(path)
     if path.suffix.lower() == ".mat":
         return import_mat(path, dtype=dtype)
     header, tensors = _read(path)
@@ -79,20 +73,6 @@ def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Netwo
     tensors = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     model.metadata = header["metadata"]
     return fill(model, tensors)
-
-
-def _locate(path: Path) -> Path:
-    """The file itself, or that of a published name."""
-    if path.exists() or path.name != str(path):
-        return path
-    try:
-        found = local_path(path.name)
-    except ConfigError:  # no published name
-        return path
-    if found is None:
-        name = path.name.removesuffix(".mat")
-        raise CheckpointError(f"{path}: published by the authors, not here yet; stmulnet weights fetch {name!r}")
-    return found
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
