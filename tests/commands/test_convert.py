@@ -7,7 +7,7 @@ import torch
 from tests.models.scoring import st_mulnet
 from tests.oracle import files
 
-from stmulnet import cli, convert, load_model
+from stmulnet import cli, convert, create_model, load_model, save_model
 from stmulnet.errors import CheckpointError, ConfigError, WeightFileWarning
 
 
@@ -53,8 +53,6 @@ def test_source_and_target_are_two_files(official: Path) -> None:
 
 
 def test_what_a_mat_file_cannot_say(official: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from stmulnet import create_model, save_model
-
     tiny = create_model("appearance_resnet50", 3, units=(1, 1, 1, 1), width_mult=1 / 32, head_pool="global")
     save_model(tiny, tmp_path / "tiny.safetensors")
     assert cli.main(["convert", str(tmp_path / "tiny.safetensors"), str(tmp_path / "tiny.mat")]) == 2
@@ -82,3 +80,23 @@ def test_published_names_that_are_not_here(monkeypatch: pytest.MonkeyPatch, tmp_
     (tmp_path / f"{name}.mat").write_bytes(official.read_bytes())
     with pytest.warns(WeightFileWarning, match="the name says ResNet-50"):
         assert load_model(name).config == load_model(official).config
+
+
+def test_what_gets_lost_on_the_way_to_a_mat_file_is_said(
+    official: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "x.safetensors"
+    save_model(
+        load_model(official), source, metadata={"preprocessing": {}, "training": {"dataset": "mine", "split": 2}}
+    )
+    convert(official, tmp_path / "ucf-101-split2.mat")
+    assert capsys.readouterr().err == ""
+    convert(source, tmp_path / "mine-split2.mat")
+    keep, appearance, motion = capsys.readouterr().err.splitlines()
+    target = tmp_path / "mine-split2.mat"
+    assert keep == f"note: {target}: a .mat file has no place for preprocessing, training; keep x.safetensors too"
+    assert appearance.startswith(
+        f"note: {target}: the appearance stream was trained on split 2 of mine (before that: split 2 of ucf101), the "
+        "name of the file says an unknown data set"
+    )
+    assert "the motion stream" in motion

@@ -47,8 +47,11 @@ def check_common(records: Sequence[Record], *, allow_mismatch: bool = False) -> 
     problems = [pair for pair in product(ours, theirs) if _same_dataset(*pair) and _other_split(*pair)]
     problems += [pair for pair in zip(ours[:1], theirs[:1], strict=False) if not _same_dataset(*pair)]
     if problems:
-        one, other = (f"{record['file']} was trained on {_videos(record)}" for record in problems[0])
-        disagree(f"{one}, {other}", "no test list is unseen by both streams", allow_mismatch)
+        one, other = (f"{record['file']} was trained on {in_words(record)}" for record in problems[0])
+        consequence = "no test list is unseen by both streams"
+        if not _same_dataset(*problems[0]):
+            consequence = "the streams have learnt from the videos, and perhaps the classes, of two data sets"
+        disagree(f"{one}, {other}", consequence, allow_mismatch)
 
 
 def check_unseen(provenance: Mapping[str, Record], dataset: str, split: int, *, allow_mismatch: bool = False) -> None:
@@ -67,7 +70,7 @@ def check_unseen(provenance: Mapping[str, Record], dataset: str, split: int, *, 
     for training in (training for record in provenance.values() for training in _trainings(record)):
         if _same_dataset(training, here) and _other_split(training, here):
             disagree(
-                f"{training['file']} was trained on {_videos(training)}, and has seen videos that split {split} of "
+                f"{training['file']} was trained on {in_words(training)}, and has seen videos that split {split} of "
                 f"{dataset} tests on",
                 "figures of that test will be too good",
                 allow_mismatch,
@@ -117,5 +120,10 @@ def _other_split(one: Record, other: Record) -> bool:
     return None not in (one["split"], other["split"]) and one["split"] != other["split"]
 
 
-def _videos(record: Record) -> str:
+def in_words(record: Record) -> str:
+    """Data set and split, for messages."""
+    if record["dataset"] is None:
+        return "an unknown data set"
+    if plain(record["dataset"]) == IMAGENET:
+        return "ImageNet"
     return f"split {record['split'] or '?'} of {record['dataset']}"
