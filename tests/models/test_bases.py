@@ -267,7 +267,10 @@ def test_another_width_is_refused(image: Path, tmp_path: Path) -> None:
     wide = stream("motion", tmp_path, "wide", width_mult=1 / 16)
     with pytest.raises(ConfigError, match=r"width_mult 0\.0625; the network has .*width_mult 0\.03125"):
         build(image, wide)
-    with pytest.raises(ConfigError, match="fusion at res2 joins 8 with 16 channels"):
+    with pytest.raises(
+        ConfigError,
+        match=r"appearance stream as in .*image\.saf.* motion .*wide\.s.*: fusion at res2 joins 8 with 16 .* width_mult of",
+    ):
         build(image, wide, allow_mismatch=True)
 
 
@@ -289,7 +292,7 @@ def test_other_names_of_classes_are_refused(image: Path, tmp_path: Path) -> None
     other = stream("motion", tmp_path, "other", class_names=["Run", "wave", "jump"])
     with pytest.raises(ConfigError, match=r"class 2 is 'wave' in .*other\.safetensors and 'jump' in .*image\.safeten"):
         build(image, other)
-    with pytest.raises(ConfigError, match=r"class 1 is 'run' in .*image\.safetensors and 'walk' in the data set"):
+    with pytest.raises(ConfigError, match=r"class 1 is 'run' in .*image\.safetensors and 'walk' in the names given"):
         build(image, None, class_names=["walk", "jump", "wave"])
     assert build(image, other, allow_mismatch=True).class_names == NAMES
     assert build(image, None, class_names=["Run", "JUMP", "wave"]).class_names == ["Run", "JUMP", "wave"]
@@ -304,12 +307,20 @@ def test_other_names_of_classes_are_refused(image: Path, tmp_path: Path) -> None
     ],
 )
 def test_streams_from_other_videos_are_refused(
-    dataset: str, split: int | None, message: str, image: Path, tmp_path: Path
+    dataset: str,
+    split: int | None,
+    message: str,
+    image: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     other = stream("motion", tmp_path, "x", dataset=dataset, split=split)
     with pytest.raises(ConfigError, match=message):
         build(image, other)
+    capsys.readouterr()
     build(image, other, allow_mismatch=True)
+    consequence = "have learnt from the videos" if dataset == "hmdb51" else "no test list is unseen by both"
+    assert consequence in capsys.readouterr().err
 
 
 def test_an_earlier_training_counts_too(image: Path, tmp_path: Path) -> None:
@@ -371,6 +382,10 @@ def test_damaged_origins_are_refused(provenance: Any, tmp_path: Path) -> None:
         ({"name": ["x"]}, r"no network \['x'\]; one of: appearance_resnet101"),
         ({"class_names": "abc"}, "class_names must be a list of texts, got 'abc'"),
         ({"class_names": [1, 2, 3]}, r"class_names must be a list of texts, got \[1, 2, 3\]"),
+        (
+            {"name": "appearance_resnet18", "motion": {"depth": 18}},
+            "appearance_resnet18 has no motion stream, so it takes no options of one",
+        ),
         ({"appearance_weights": 3}, "appearance_weights must be a path, got 3"),
     ],
 )

@@ -17,13 +17,12 @@ from safetensors import SafetensorError, safe_open
 from stmulnet.errors import CheckpointError, ConfigError
 from stmulnet.models import imagenet
 from stmulnet.models.catalog import locate
-from stmulnet.models.checkpoint import HEADER_KEY, load_model
+from stmulnet.models.checkpoint import HEADER_KEY, PICKLES, load_model
 from stmulnet.models.config import STAGES, ModelConfig, StreamConfig
 from stmulnet.models.multiplier import Network, build_network
 from stmulnet.models.sources import IMAGENET, IMAGENET_CLASSES, Record, check_common, disagree, plain, read_record
 from stmulnet.models.temporal import PointwiseTemporalConv
 
-PICKLES = (".pth", ".pt")
 BUFFERS = {"appearance": ("rgb_mean", "rgb_std"), "motion": ("flow_mean", "flow_std")}
 ARCHITECTURE = ("units", "block", "width_mult")  # the file's must be those of the named network
 FOLLOWING = ("geometry", "conv1_bias", "numbered_stages")  # taken from the file, unless options say otherwise
@@ -89,7 +88,14 @@ def assemble(
         _check_architecture(base, getattr(config, stream), fixed[stream], allow_mismatch)
         _check_classes(base, config.num_classes, allow_mismatch)
     streams: dict[str, Any] = {stream: _stream_config(base, getattr(config, stream)) for stream, base in bases.items()}
-    config = dataclasses.replace(config, **streams)
+    try:
+        config = dataclasses.replace(config, **streams)
+    except ConfigError as error:
+        files = " and ".join(f"the {stream} stream as in {base.path}" for stream, base in bases.items())
+        raise ConfigError(
+            f"with {files}: {error}. Set units and width_mult of the streams (network_options) to fit the file, or "
+            "give files that fit each other"
+        ) from error
     model = build_network(config, _class_names(config, bases, class_names, allow_mismatch))
     for base in bases.values():
         _take_over(model, base)
@@ -178,7 +184,7 @@ def _class_names(
     config: ModelConfig, bases: Mapping[str, Base], class_names: list[str] | None, allow_mismatch: bool
 ) -> list[str] | None:
     """The names given, or those of the files whose classifiers stay; all of them must be the same."""
-    named = [("the data set", class_names)] if class_names is not None else []
+    named = [("the names given", class_names)] if class_names is not None else []
     for base in bases.values():
         if base.network.class_names is not None and base.fits_classes(config.num_classes):
             named.append((str(base.path), base.network.class_names))
@@ -187,7 +193,7 @@ def _class_names(
             if plain(first) != plain(other):
                 disagree(
                     f"class {number} is {other!r} in {where} and {first!r} in {named[0][0]}",
-                    "classifiers stay as they are, the second name counts",
+                    f"classifiers stay as they are, and {first!r} counts",
                     allow_mismatch,
                 )
                 break

@@ -82,6 +82,8 @@ def model_config(name: str, num_classes: int, **overrides: Any) -> ModelConfig:
     for stream in STREAMS:
         if values[stream] is not None:
             values[stream] = _override_stream(_override_stream(values[stream], shared), overrides.get(stream, {}))
+        elif isinstance(overrides.get(stream), Mapping):
+            raise ConfigError(f"{name} has no {stream} stream, so it takes no options of one")
         elif overrides.get(stream) is not None:
             values[stream] = overrides[stream]
     others = {field: value for field, value in overrides.items() if field not in (*shared, *STREAMS)}
