@@ -60,6 +60,14 @@ def test_a_file_arrives_with_nothing_beside_it(server: FileServer, content: byte
     assert request[1]["User-Agent"].startswith("stmulnet/")
 
 
+def test_progress_is_told_once(
+    server: FileServer, content: bytes, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    get(server, out)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["file.bin: 3/3 MB"]
+
+
 @pytest.mark.parametrize("version", [{"ETag": '"a"'}, {"Last-Modified": "Wed, 26 Jul 2017 10:00:00 GMT"}])
 def test_a_cut_connection_is_resumed_to_the_exact_bytes(
     version: dict[str, str], server: FileServer, content: bytes, out: Path, capsys: pytest.CaptureFixture[str]

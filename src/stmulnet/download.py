@@ -230,7 +230,10 @@ def _append(part: _Part, response: Any) -> None:
         while chunk := _pull(response.read1, _CHUNK_BYTES):
             file.write(chunk)
             before, done = done, done + len(chunk)
-            advance(math.ceil(done / MEGABYTE) - math.ceil(before / MEGABYTE))
+            if whole_megabytes := done // MEGABYTE - before // MEGABYTE:
+                advance(whole_megabytes)
+        if done + start == part.total and done % MEGABYTE:
+            advance(1)
 
 
 def _pull(read: Callable[[int], bytes], count: int) -> bytes:

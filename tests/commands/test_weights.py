@@ -149,7 +149,9 @@ def test_one_missing_file_does_not_keep_the_others(
 def test_a_single_missing_file_is_bad_input(server: FileServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.files.clear()
     assert cli.main(["weights", "fetch", NAMES[0]]) == 2
-    assert "answers 404 Not Found. The authors' host has been unreachable at times." in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "answers 404 Not Found. Give another base address or a folder" in said
+    assert "licence" not in said  # of files that were got
 
 
 def heed_interrupts() -> None:
@@ -222,6 +224,8 @@ def test_verify_a_single_stream(stream: str, tmp_path: Path) -> None:
     assert found.problems == []
     assert found.facts["provenance"] == f"{stream} (file y.mat, dataset ucf101, split 1, from (file x.mat))"
     assert found.facts["classes"] == "3, without names"
+    model.class_names = ["run", "jump", "wave"]
+    assert describe(model)["classes"] == "3: run, jump, wave"
     assert {name for name in found.facts if "scores" in name} == {f"{stream} scores"}
     assert {name for name in found.facts if "stream" in name} == {f"{stream} stream"}
     assert found.facts["parameters"] == f"{sum(parameter.numel() for parameter in model.parameters()):,}"
@@ -295,5 +299,5 @@ def test_verify_an_official_layout(shared_dir: Path) -> None:
         assert "units 2, 2, 2, 3 (bottleneck), width 0.125, caffe geometry" in found.facts[f"{stream} stream"]
     assert found.facts["motion stream"].endswith("dropout 0.8")
     assert found.facts["connection"] == "multiply, motion to appearance, at res2, res3, res4, res5"
-    assert found.facts["classes"].startswith("11, ")
+    assert found.facts["classes"].startswith("11: class001 ... ")
     assert "dataset ucf101, split 1" in found.facts["provenance"]

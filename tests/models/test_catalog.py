@@ -211,7 +211,9 @@ def test_a_cut_connection_gives_the_exact_bytes(server: FileServer, content: byt
 
 def test_a_second_fetch_resumes_the_first(server: FileServer, cache: Path, content: bytes) -> None:
     server.files[PATH], server.cuts = content, [1_500_000, 0, 0, 0]
-    with pytest.raises(CheckpointError, match=r"the first 1\.5 MB are kept .* the same command fetches the rest\. The"):
+    with pytest.raises(
+        CheckpointError, match=r"the first 1\.5 MB are kept .* the same command fetches the rest\. Give"
+    ):
         fetch(NAME)
     assert names(cache) == [f"{NAME}.part", f"{NAME}.part.json"]
     assert fetch(NAME).read_bytes() == content
@@ -276,10 +278,42 @@ def test_a_missing_file_says_what_can_be_done(status: int, server: FileServer, c
         fetch(NAME)
     message = str(caught.value)
     assert message.startswith(f"{server.address}/{PATH}: the server answers {status} ")
-    for part in ("unreachable at times", "--mirror or $STMULNET_MIRROR", catalog.BASE_ADDRESS, str(cache)):
+    for part in ("--mirror or $STMULNET_MIRROR", catalog.BASE_ADDRESS, str(cache)):
         assert part in message
     assert "experiment/base_pretrained_nets" in message
     assert "inferred" not in message
+
+
+def test_only_the_authors_host_is_said_to_be_unreachable_at_times(
+    server: FileServer, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        fetch(NAME)
+    assert "unreachable at times" not in str(caught.value)
+    monkeypatch.setattr(catalog, "BASE_ADDRESS", f"{server.address}/")
+    with pytest.raises(
+        CheckpointError, match=r"404 Not Found\. The authors' host has been unreachable at times\. Give"
+    ):
+        fetch(NAME)
+
+
+def test_an_empty_answer(server: FileServer) -> None:
+    server.files[PATH] = b""
+    with pytest.raises(CheckpointError, match="an empty file, not a MATLAB file; nothing is kept"):
+        fetch(NAME)
+
+
+def test_what_is_here_is_copied_and_that_is_said(
+    server: FileServer, cache: Path, content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.files[PATH] = content
+    fetch(NAME)
+    server.requests.clear()
+    capsys.readouterr()
+    assert fetch(NAME, out=tmp_path / "out").read_bytes() == content
+    assert server.requests == []
+    said = f"{tmp_path / 'out' / NAME}: copied from {cache / NAME}, where it is already; nothing was fetched\n"
+    assert capsys.readouterr().err == said
 
 
 def test_a_missing_file_of_an_inferred_name_says_so(server: FileServer) -> None:
@@ -390,6 +424,8 @@ def test_a_wrong_file_in_a_folder(wrong: bytes, cache: Path, tmp_path: Path) -> 
 
 def test_a_folder_without_the_file(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=f"holds neither {PATH} nor {NAME}"):
+        fetch(NAME, mirror=str(tmp_path))
+    with pytest.raises(CheckpointError, match=r"mirror .*nowhere: no such folder; give another one"):
         fetch(NAME, mirror=str(tmp_path / "nowhere"))
 
 

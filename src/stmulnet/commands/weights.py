@@ -71,7 +71,8 @@ def weights(
         dataset: For list: files of one data set only.
         mirror: For fetch: base address (http, https, file) or folder instead of the authors'; $STMULNET_MIRROR by
             default.
-        out: For fetch: folder for the files; the cache ($STMULNET_CACHE, or a folder in the user's cache) by default.
+        out: For fetch: folder for the files, which are copied there where they are in the cache already; the cache
+            ($STMULNET_CACHE, or a folder in the user's cache) by default.
 
     Returns:
         The files listed, fetched or verified.
@@ -115,7 +116,6 @@ def _list(dataset: str | None) -> WeightsSummary:
 
 def _fetch(wanted: Iterable[WeightFile], mirror: str | None, out: Path | None) -> WeightsSummary:
     wanted = list(dict.fromkeys(wanted))
-    notice(LICENCE_NOTE)
     summary = WeightsSummary()
     for entry in wanted:
         try:
@@ -126,6 +126,8 @@ def _fetch(wanted: Iterable[WeightFile], mirror: str | None, out: Path | None) -
             notice(f"stmulnet weights: {error}")
             summary.errors[entry.name] = str(error)
             continue
+        if not summary.fetched:
+            notice(LICENCE_NOTE)
         summary.fetched[entry.name] = path
         notice(f"{entry.name}: SHA-256 {recorded_sha256(path) or 'not recorded, the file was put there by hand'}")
         print(path)

@@ -155,7 +155,10 @@ def fetch(name: str, *, mirror: str | None = None, out: Path | None = None) -> P
     for folder in (target.parent, cache_folder()):
         check_output(folder)
         folder.mkdir(parents=True, exist_ok=True)
-    source = local_path(name) or _source(entry, mirror)
+    here = local_path(name)
+    source = here or _source(entry, mirror)
+    if here is not None:
+        notice(f"{target}: copied from {here}, where it is already; nothing was fetched")
     if isinstance(source, Path):
         _copy(entry, source, target)
     else:
@@ -233,6 +236,8 @@ def _source(entry: WeightFile, mirror: str | None) -> str | Path:
     for place in (folder / entry.path, folder / entry.name):
         if place.is_file():
             return place
+    if not folder.is_dir():
+        raise CheckpointError(f"mirror {folder}: no such folder; give another one, or a base address")
     raise CheckpointError(f"mirror {folder}: holds neither {entry.path} nor {entry.name}")
 
 
@@ -254,8 +259,9 @@ def _download(entry: WeightFile, address: str, target: Path) -> None:
         )
     except DownloadError as error:
         guess = " The name of this file is inferred and may be another one there." if entry.inferred else ""
+        host = " The authors' host has been unreachable at times." if address.startswith(BASE_ADDRESS) else ""
         raise CheckpointError(
-            f"{error}. The authors' host has been unreachable at times.{guess} Give another base address or a folder "
+            f"{error}.{host}{guess} Give another base address or a folder "
             f"with --mirror or ${MIRROR_VARIABLE} (instead of {BASE_ADDRESS}), or get {entry.name} elsewhere and put "
             f"it into {HAND_FOLDER} or {cache_folder()}"
         ) from error
@@ -265,7 +271,9 @@ def _check_head(source: str, head: bytes) -> None:
     if head.startswith(_MATLAB5) or any(head[offset:].startswith(_HDF5) for offset in _HDF5_OFFSETS):
         return
     text = head.lstrip().lower()
-    found = "an HTML page" if text.startswith((b"<!doctype html", b"<html")) else f"something that starts {head[:16]!r}"
+    found = f"something that starts {head[:16]!r}" if head else "an empty file"
+    if text.startswith((b"<!doctype html", b"<html")):
+        found = "an HTML page"
     raise CheckpointError(f"{source}: {found}, not a MATLAB file; nothing is kept: give another --mirror")
 
 

@@ -15,6 +15,8 @@ from stmulnet.models.checkpoint import load_model
 from stmulnet.models.config import DEPTHS, STAGES, ModelConfig, StreamConfig
 from stmulnet.models.multiplier import RGB_CHANNELS, Network, TwoStreamOutput
 
+SHOWN_CLASSES = 3  # more are shown as the first and the last
+
 
 @dataclass
 class Verification:
@@ -153,7 +155,9 @@ def _temporal_pooling(config: ModelConfig) -> str:
 
 def _classes(network: Network) -> str:
     names = network.class_names
-    return f"{network.config.num_classes}, " + (f"{names[0]} ... {names[-1]}" if names else "without names")
+    if names is None:
+        return f"{network.config.num_classes}, without names"
+    return f"{len(names)}: " + (", ".join(names) if len(names) <= SHOWN_CLASSES else f"{names[0]} ... {names[-1]}")
 
 
 def _provenance(metadata: dict[str, Any]) -> str:
