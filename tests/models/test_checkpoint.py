@@ -102,11 +102,14 @@ def test_damaged_files_are_refused(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is a folder; name the weight file"):
         load_model(tmp_path)
     torch.save({"x": torch.zeros(1)}, tmp_path / "x.pth")
-    advice = r"not a safetensors file.* ImageNet weights in \.pth go into create_model"
+    advice = r"weights in torchvision's form are no whole network but start one: give them to create_model"
     with pytest.raises(CheckpointError, match=advice):
         load_model(tmp_path / "x.pth")
     saved.write_bytes(saved.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="damaged"):
+        load_model(saved)
+    saved.write_bytes(b"MATLAB 5.0 MAT-file".ljust(128))
+    with pytest.raises(CheckpointError, match=r"it is a MATLAB file: give it the suffix \.mat"):
         load_model(saved)
     save_file({"x": torch.zeros(1)}, saved)
     with pytest.raises(CheckpointError, match="no stmulnet header"):

@@ -232,3 +232,11 @@ def test_other_architectures_are_refused(
     path = write({name: tensor for name, tensor in state.items() if tensor is not None}, tmp_path / f"x{suffix}")
     with pytest.raises(CheckpointError, match=message):
         load_imagenet(path)
+
+
+def test_files_without_content_say_so(tmp_path: Path) -> None:
+    (tmp_path / "empty.pth").touch()
+    (tmp_path / "text.pth").write_text("not found")
+    for name, problem in (("empty", "empty"), ("text", "not a file of torch.save with tensors, or damaged")):
+        with pytest.raises(CheckpointError, match=rf"{name}\.pth: {problem} \(\w+\); get it again from where it came"):
+            load_imagenet(tmp_path / f"{name}.pth")

@@ -464,8 +464,19 @@ def save(path: Path, **variables: Any) -> None:
 
 
 NO_NETWORK: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "nothing": (Path.touch, "not a MATLAB file; an interrupted download or an error page of a server?"),
-    "an error page": (lambda path: path.write_text("<html>404 Not Found</html>"), "not a MATLAB file; an interrupted"),
+    "nothing": (Path.touch, "not a MATLAB file of version 5; an interrupted download or an error page of a server?"),
+    "an error page": (
+        lambda path: path.write_text("<html>404 Not Found</html>"),
+        "not a MATLAB file of version 5; an interrupted",
+    ),
+    "safetensors": (
+        lambda path: path.write_bytes(b"\x40\0\0\0\0\0\0\0" + b'{"x": 1}'.ljust(64)),
+        "not a MATLAB file of version 5; it looks like a safetensors file: give it the suffix .safetensors",
+    ),
+    "MATLAB 4": (
+        lambda path: scipy.io.savemat(path, {"x": np.ones((3, 3))}, format="4"),
+        r"perhaps one of version 4; in MATLAB, load it and save it again with save\(file, 'net', '-v7'\)",
+    ),
     "a folder": (Path.mkdir, "is a folder"),
     "MATLAB 7.3": (
         lambda path: path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n"),

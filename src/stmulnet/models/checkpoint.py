@@ -18,6 +18,7 @@ from stmulnet.models.resnet import BN_EPS
 
 FORMAT_VERSION = 2
 HEADER_KEY = "stmulnet"
+PICKLES = (".pth", ".pt")  # of torch.save
 HEADER_FIELDS = {"format", "config", "class_names", "metadata"}
 
 
@@ -62,6 +63,11 @@ def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Netwo
     path = locate(path)
     if path.suffix.lower() == ".mat":
         return import_mat(path, dtype=dtype)
+    if path.suffix.lower() in PICKLES:
+        raise CheckpointError(
+            f"{path}: weights in torchvision's form are no whole network but start one: give them to create_model or "
+            "train as appearance_weights or motion_weights (--appearance-weights)"
+        )
     header, tensors = _read(path)
     try:
         config = ModelConfig.from_dict(header["config"])
@@ -81,12 +87,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             header = json.loads((file.metadata() or {}).get(HEADER_KEY, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: not a safetensors file, or damaged ({error}); give the model.safetensors of a run folder "
-            "(.ckpt is not read; ImageNet weights in .pth go into create_model and train as appearance_weights)"
-        ) from error
+        raise CheckpointError(f"{path}: not a safetensors file, or damaged ({error}); {_advice(path)}") from error
     if not isinstance(header, dict):
-        raise CheckpointError(f"{path}: has no stmulnet header, so the network it belongs to is unknown")
+        raise CheckpointError(
+            f"{path}: has no stmulnet header, so the network it belongs to is unknown; weights in torchvision's form "
+            "go into create_model or train as appearance_weights or motion_weights"
+        )
     _upgrade(path, header, tensors)
     if unknown := sorted(header.keys() - HEADER_FIELDS):
         raise CheckpointError(f"{path}: unknown header fields {', '.join(unknown)}; there are {sorted(HEADER_FIELDS)}")
@@ -96,6 +102,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     if not _is_metadata(metadata):
         raise CheckpointError(f"{path}: the header needs an object metadata that fits; the file is damaged")
     return header, tensors
+
+
+def _advice(path: Path) -> str:
+    with path.open("rb") as file:
+        if file.read(6) == b"MATLAB":
+            return "it is a MATLAB file: give it the suffix .mat"
+    return "give the model.safetensors of a run folder (.ckpt is not read), or get the file again"
 
 
 def _upgrade(path: Path, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:

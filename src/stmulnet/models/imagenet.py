@@ -99,7 +99,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a safetensors file, or damaged ({error})") from error
+        raise CheckpointError(f"{path}: not a safetensors file, or damaged ({error}); get it again") from error
 
 
 def _read_pickle(path: Path) -> Any:
@@ -115,7 +115,8 @@ def _read_pickle(path: Path) -> Any:
                 "trust the file, load it in PyTorch and save its state dict alone"
             ) from error
         raise CheckpointError(
-            f"{path}: not a file of torch.save with tensors, or damaged ({type(error).__name__})"
+            f"{path}: {'empty' if not path.stat().st_size else 'not a file of torch.save with tensors, or damaged'} "
+            f"({type(error).__name__}); get it again from where it came"
         ) from error
 
 
@@ -126,9 +127,9 @@ def _check_archive(path: Path) -> None:
             with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()
             if damaged is not None:
-                raise CheckpointError(f"{path}: damaged (the checksum of {damaged} is another one)")
+                raise CheckpointError(f"{path}: damaged (the checksum of {damaged} is another one); get it again")
     except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: cannot be read, or damaged ({error})") from error
+        raise CheckpointError(f"{path}: cannot be read, or damaged ({error}); get it again") from error
 
 
 def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:

@@ -63,7 +63,10 @@ def read_mat(path: Path) -> MatNet:
     try:
         variables = read_variables(path, ("net", "layers", "params", "meta"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged, or not a MATLAB file of version 5: {error}") from error
+        raise CheckpointError(
+            f"{path}: damaged, or not a MATLAB file of version 5: {error}. Remove the file and get it "
+            "again, from where it came or with `stmulnet weights fetch`"
+        ) from error
     net = _struct(variables["net"]) if "net" in variables else variables
     if net.get("layers") is None or net.get("params") is None:
         found = "net with " * ("net" in variables) + (", ".join(net) or "nothing")
@@ -87,7 +90,16 @@ def _check_signature(path: Path) -> None:
             f"{path}: a MATLAB 7.3 file; in MATLAB, load it and save it again with save(file, 'net', '-v7')"
         )
     if not start.startswith(b"MATLAB 5.0 MAT-file"):
-        raise CheckpointError(f"{path}: not a MATLAB file; an interrupted download or an error page of a server?")
+        raise CheckpointError(f"{path}: not a MATLAB file of version 5{_guess(start)}")
+
+
+def _guess(start: bytes) -> str:
+    """What a file that starts so may be."""
+    if start[8:9] == b"{":
+        return "; it looks like a safetensors file: give it the suffix .safetensors"
+    if len(start) >= 20 and int.from_bytes(start[:4], "little") <= 52:  # the type of a variable
+        return ", perhaps one of version 4; in MATLAB, load it and save it again with save(file, 'net', '-v7')"
+    return "; an interrupted download or an error page of a server? Get it again"
 
 
 def _understand(net: dict[str, Any]) -> MatNet:
