@@ -41,7 +41,8 @@ def test_fits(value: Any, hint: Any, fitting: bool) -> None:
         (list[Literal["a", "b"]] | None, "a list such as [a] of a, b or null"),
         (tuple[int, int], "a list of 2 whole numbers"),
         (tuple[int, ...], "a list of whole numbers"),
-        (FusionConfig | None, "a table such as {name: value} or null"),
+        (FusionConfig | None, "a table of operation, stages, direction, scale, target or null"),
+        (int | Literal["all"], "a whole number or all"),
     ],
 )
 def test_in_words(hint: Any, words: str) -> None:

@@ -69,7 +69,7 @@ def in_words(hint: Any) -> str:
     if origin in (Union, UnionType):
         return " or ".join(in_words(part) for part in inner)
     if origin is Literal:
-        return "one of " + ", ".join(map(str, inner))
+        return "one of " * (len(inner) > 1) + ", ".join(map(str, inner))
     if origin is list and get_origin(inner[0]) is Literal:
         allowed = get_args(inner[0])
         return f"a list such as [{allowed[0]}] of {', '.join(map(str, allowed))}"
@@ -77,6 +77,8 @@ def in_words(hint: Any) -> str:
         return f"a list of {_WORDS[inner[0]][1]} such as [1, 2]"
     if origin is tuple:
         return f"a list of {'' if Ellipsis in inner else f'{len(inner)} '}{_WORDS[inner[0]][1]}"
-    if origin is dict or dataclasses.is_dataclass(hint):
+    if dataclasses.is_dataclass(hint):
+        return f"a table of {', '.join(field.name for field in dataclasses.fields(hint))}"
+    if origin is dict:
         return "a table such as {name: value}"
     return "null" if hint in (None, NoneType) else _WORDS[hint][0]

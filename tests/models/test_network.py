@@ -195,7 +195,7 @@ def test_every_listed_network_builds() -> None:
         ({"motion": None}, "needs both streams"),
         ({"motion": {"width_mult": 0.5}}, "use one width"),
         ({"fusion": {"operation": "divide"}}, "'multiply' or 'add'"),
-        ({"fusion": "multiply"}, "fusion must be a table such as"),
+        ({"fusion": "multiply"}, "fusion must be a table of operation, stages, direction, scale, target or null, got"),
         ({"fusion": {"stages": 3}}, "stages must be a list of whole numbers, got 3"),
         ({"units": 3}, "units must be a list of 4 whole numbers, got 3"),
         ({"units": [2, 2, 2, 1.5]}, "units must be a list of 4 whole numbers"),

@@ -96,7 +96,8 @@ def evaluate(
     Args:
         dataset: Folder with frames and flow, in any known tree, and annotations/annot01.json ... (from extract or
             import-archive, and annotate).
-        weights: Weight file of a trained network (.safetensors) with the classes of the data set.
+        weights: Weight file of a trained network (.safetensors, or the authors' .mat), or the name of a fetched file;
+            with the classes of the data set.
         split: Number of the split; its validation list is evaluated.
         out: Folder for scores.npz, metrics.json and report.html; without it the results are only printed.
         frames: Frames sampled per video (official: 25).

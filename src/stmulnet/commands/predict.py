@@ -53,7 +53,7 @@ def predict(
 
     Args:
         videos: Video files; one bad file does not keep the others from being recognised.
-        weights: Weight file of a trained network (.safetensors).
+        weights: Weight file of a trained network (.safetensors, or the authors' .mat), or the name of a fetched file.
         json: Print a JSON list on stdout, one object per video in the order given: video, label, score, top_k,
             appearance, motion (lists of label and score), num_frames, preset, flow_record, seconds; or video and error.
         overlay: Write a video (.mp4) with frames, colour-coded flow and scores side by side; needs a single video.
