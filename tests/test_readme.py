@@ -1,5 +1,6 @@
 """The documents are true: their code runs, their commands and options exist, their links lead somewhere."""
 
+import dataclasses
 import importlib
 import inspect
 import re
@@ -7,7 +8,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import yaml  # type: ignore[import-untyped] # no stubs in the package
@@ -16,6 +17,8 @@ from tests.models.scoring import st_mulnet
 from tests.oracle import files
 
 from stmulnet import cli, create_model
+from stmulnet.models.config import FusionConfig, ModelConfig, StreamConfig, TemporalPoolConfig
+from stmulnet.models.zoo import model_config
 
 PROJECT = Path(__file__).resolve().parents[1]
 README = PROJECT / "README.md"
@@ -96,6 +99,40 @@ def test_python_block_of_the_data_page(workplace: Path, capsys: pytest.CaptureFi
     assert quick != code
     exec(compile(quick, "data.md", "exec"), {})
     assert capsys.readouterr().out.startswith("shapes")
+
+
+NETWORKS = PROJECT / "docs" / "networks.md"
+
+
+@pytest.mark.parametrize("table", [ModelConfig, StreamConfig, FusionConfig, TemporalPoolConfig])
+def test_every_option_of_a_network_is_documented(table: Any) -> None:
+    section = NETWORKS.read_text(encoding="utf-8").partition(f"({table.__name__})")[2].partition("\n## ")[0]
+    rows = [
+        [cell.strip(" `") for cell in row.split(" | ")] for row in re.findall(r"^\| (`.*) \|$", section, re.MULTILINE)
+    ]
+    fields = dataclasses.fields(table)
+    assert [row[0] for row in rows] == [field.name for field in fields]
+    for (_, values, default, *_), field in zip(rows, fields, strict=True):
+        if isinstance(field.default, str | int | float):
+            assert re.match(r"[\w.]+", default.strip("`"))[0] == str(field.default).lower().removesuffix(".0")  # type: ignore[index]
+        hint = get_type_hints(table)[field.name]
+        for allowed in {text for part in (hint, *get_args(hint)) for text in get_args(part) if isinstance(text, str)}:
+            assert f"`{allowed}`" in f"`{values}`"
+
+
+def test_examples_of_the_page_on_networks(workplace: Path) -> None:
+    (code,), (options,) = blocks(NETWORKS, "python"), blocks(NETWORKS, "yaml")
+    quick = code.replace('"depth": 152', '"depth": 18').replace(
+        "101,", '101, appearance={"depth": 18}, width_mult=1/16,'
+    )
+    exec(compile("import stmulnet\n" + quick, "networks.md", "exec"), {})
+    config = model_config("st_resnet50", 3, **yaml.safe_load(options)["network_options"])
+    assert (config.temporal_conv, config.fusion) == (None, FusionConfig(operation="add"))
+    (shell,) = re.findall(r"`--network-options '(.*)'`", NETWORKS.read_text(encoding="utf-8"))
+    assert model_config("st_resnet50", 3, **yaml.safe_load(shell)).temporal_pool == TemporalPoolConfig("avg", "all")
+    scaled = model_config("st_resnet50", 3, fusion={"scale": True}).fusion
+    assert scaled is not None
+    assert scaled.operation == "multiply"
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)

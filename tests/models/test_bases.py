@@ -269,7 +269,7 @@ def test_another_width_is_refused(image: Path, tmp_path: Path) -> None:
         build(image, wide)
     with pytest.raises(
         ConfigError,
-        match=r"appearance stream as in .*image\.saf.* motion .*wide\.s.*: fusion at res2 joins 8 with 16 .* width_mult of",
+        match=r"stream as in .*image\.saf.* motion .*wide\.s.*: fusion at res2 joins 8 with 16 .* width_mult",
     ):
         build(image, wide, allow_mismatch=True)
 

@@ -59,7 +59,8 @@ def train(
         network: Name of the network, e.g. st_mulnet_resnet50.
         out: Run folder, new or empty; with --resume that of the started run.
         split: Split to train on; annotations/annot0N.json.
-        network_options: Fields of ModelConfig to change, e.g. units, width_mult, input_size, head_pool.
+        network_options: What to change in the network, e.g. units, width_mult, input_size, head_pool; docs/networks.md
+            lists all with values and defaults.
         appearance_weights: File that the appearance stream starts from: a base stream of the authors (.mat), a
             single-stream network of this package (.safetensors), or ImageNet weights of torchvision or timm (.pth,
             .pt, .safetensors); random weights otherwise.
