@@ -176,3 +176,9 @@ def test_cuda_agrees_with_cpu(tiny_project: TinyProject) -> None:
     video = next(tiny_project.videos.rglob("*.avi"))
     scores = [VideoPredictor(tiny_project.weights, device=device)(video).scores.fused for device in ("cpu", "cuda")]
     np.testing.assert_allclose(scores[1], scores[0], rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("wrong", [{"top": 0}, {"threads": 0}, {"num_frames": 0}, {"device": "toaster"}])
+def test_bad_arguments_are_refused_before_weights_are_read(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(wrong))}"):
+        VideoPredictor("nowhere.safetensors", **wrong)

@@ -105,16 +105,16 @@ class VideoPredictor:
         flow_backend: str = "tvl1",
         jpeg: bool = False,
     ) -> None:
-        network = model if isinstance(model, Network) else load_model(model)
+        for name, number in (("top", top), ("threads", 1 if threads is None else threads), ("num_frames", num_frames)):
+            if number < 1:
+                raise ConfigError(f"{name} must be 1 or more, got {number}")
+        self.device = choose_device(device)
+        network = model if isinstance(model, Network) else load_model(model)  # the seconds that bad input need not take
         if network.class_names is None:
             raise ConfigError(
                 "the network has no class names to answer with; train it with `stmulnet train` or set model.class_names"
             )
         network.config.check_frames(num_frames)
-        for name, number in (("top", top), ("threads", 1 if threads is None else threads)):
-            if number < 1:
-                raise ConfigError(f"{name} must be 1 or more, got {number}")
-        self.device = choose_device(device)
         self.model = network.to(self.device).eval()
         self.class_names: list[str] = network.class_names
         self.num_frames = num_frames
