@@ -1,5 +1,6 @@
 """Clips from loader processes: one thread each, and bad input arrives as the error that it is."""
 
+import multiprocessing
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -44,6 +45,7 @@ class ClipLoader(DataLoader[ClipSample | StmulnetError]):
             batch_size=batch_size,
             sampler=order,
             num_workers=workers,
+            multiprocessing_context=_start_method() if workers else None,
             prefetch_factor=ahead if workers else None,
             pin_memory=pin_memory,
             collate_fn=_keep if batch_size is None else _collate,
@@ -86,6 +88,17 @@ def _collate(items: list[Any]) -> Any:
     return default_collate(items)
 
 
+def _start_method() -> str:
+    """Not fork: what locks the threads of torch, numba, OpenCV or TensorBoard hold at that moment stay locked for ever.
+
+    A server without threads, which has imported what loading needs, is forked instead.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():  # Windows
+        return "spawn"
+    multiprocessing.set_forkserver_preload(["stmulnet.datasets.loading"])
+    return "forkserver"
+
+
 def _use_one_thread(worker: int) -> None:
-    """Processes are the parallelism; torch limits itself. OpenCV's threads do not survive a fork either."""
+    """Processes are the parallelism; torch limits itself."""
     cv2.setNumThreads(1)
