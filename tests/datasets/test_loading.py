@@ -12,6 +12,7 @@ from tests.conftest import TinyProject
 
 from stmulnet.datasets.base import TwoStreamDataset
 from stmulnet.datasets.loading import ClipLoader
+from stmulnet.datasets.sampling import UniformFrames
 from stmulnet.datasets.sampling import RandomStrideFrames
 from stmulnet.datasets.transforms import TrainTransform
 from stmulnet.errors import DatasetError
@@ -79,7 +80,7 @@ class _Threads(TwoStreamDataset):
 
 def test_loader_processes_use_one_thread(tiny_project: TinyProject) -> None:
     annotation = tiny_project.dataset / "annotations" / "annot01.json"
-    clips = _Threads.in_folder(annotation, tiny_project.dataset, subset="validation", sampling=lambda n, rng: [6])
+    clips = _Threads.in_folder(annotation, tiny_project.dataset, subset="validation", sampling=UniformFrames(1))
     before = cv2.getNumThreads()
     cv2.setNumThreads(2)
     try:
