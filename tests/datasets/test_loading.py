@@ -12,8 +12,7 @@ from tests.conftest import TinyProject
 
 from stmulnet.datasets.base import TwoStreamDataset
 from stmulnet.datasets.loading import ClipLoader
-from stmulnet.datasets.sampling import UniformFrames
-from stmulnet.datasets.sampling import RandomStrideFrames
+from stmulnet.datasets.sampling import RandomStrideFrames, UniformFrames
 from stmulnet.datasets.transforms import TrainTransform
 from stmulnet.errors import DatasetError
 
