@@ -14,6 +14,8 @@ from stmulnet.cli import main
 from stmulnet.commands.extract import NEEDED_BY_TEST
 from stmulnet.commands.pack import pack
 from stmulnet.commands.verify import VerifySummary, verify
+from stmulnet.datasets import transforms
+from stmulnet.datasets.base import TwoStreamDataset
 from stmulnet.errors import ConfigError, DatasetError
 from stmulnet.files import write_json
 from stmulnet.video.extract import extract_videos
@@ -239,6 +241,33 @@ def test_notes_are_no_failures(dataset: Path, blemish: Damage, video: str, kind:
     summary = check(dataset)
     assert summary.exit_code == 0
     assert next(text for name, what, text in found(summary) if (name, what) == (video, kind)).startswith(message)
+
+
+def test_known_blemishes_of_the_official_archives(tmp_path: Path) -> None:
+    """Clips of different sizes, flow of another size or as long as the frames, stray things: all clips are used."""
+    rng = np.random.default_rng(5)
+    shapes = {"v_PommelHorse_g05_c01": (40, 64), "v_LongJump_g18_c03": (40, 54), "kick": (40, 54)}
+    for video, (height, width) in shapes.items():
+        frames = rng.integers(0, 256, (20, height, width, 3), dtype=np.uint8)
+        write_frames(tmp_path / "jpegs_256" / video, frames)
+        flow_folders = tmp_path / "tvl1_flow" / "u" / video, tmp_path / "tvl1_flow" / "v" / video
+        write_flow(flow_folders, planes(20 if video == "kick" else 19, height, 54))
+        flow_folders[0].with_suffix(".bin").write_bytes(b"ranges")
+    (tmp_path / "jpegs_256" / "v_LongJump_g18_c03" / "TSP flows").mkdir()
+    annotate(tmp_path, **dict.fromkeys(shapes, 20))
+    summary = check(tmp_path)
+    assert summary.exit_code == 0
+    assert sorted((finding.video, finding.kind) for finding in summary.findings) == [
+        ("v_LongJump_g18_c03", "stray"),
+        ("v_PommelHorse_g05_c01", "frames-flow-size"),
+    ]
+    for transform in (transforms.TrainTransform(32), transforms.TestTransform(32)):
+        clips = TwoStreamDataset.in_folder(
+            tmp_path / "annotations" / "annot01.json", tmp_path, subset="training", transform=transform
+        )
+        samples = [clips[index] for index in range(len(clips))]
+        assert [sample.video for sample in samples] == list(shapes)
+        assert all(sample.rgb.shape[2:] == sample.flow.shape[2:] for sample in samples)
 
 
 def test_as_many_fields_as_frames_are_good(dataset: Path) -> None:

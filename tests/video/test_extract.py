@@ -127,6 +127,8 @@ def test_leftovers_are_cleaned(videos: Path, tmp_path: Path) -> None:
     (out / ".partial" / "a-123" / "images").mkdir(parents=True)
     (out / "images" / "a").mkdir(parents=True)
     (out / "images" / "a" / "frame000099.jpg").touch()
+    for name in (".manifest.77.partial.json", ".failures.77.partial.txt"):
+        (out / name).touch()
     run(videos, out)
     run(videos, tmp_path / "fresh")
     assert contents(out) == contents(tmp_path / "fresh")
@@ -259,6 +261,9 @@ def test_command_line(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     arguments += ["--flow-backend", "dis"]
     assert main(arguments) == 0
     assert "3 videos extracted, 0 were complete already, 0 failed\n57 frames and 54 flow" in capsys.readouterr().out
+    several = [str(videos / "a.mp4"), str(videos / "Class"), *arguments[2:]]
+    assert main(["extract", *several]) == 0
+    assert "0 videos extracted, 2 were complete already" in capsys.readouterr().out
     (videos / "bad.mp4").write_bytes(b"x" * 500)
     assert main(arguments) == 1
     assert "failed: bad.mp4: not a video file" in capsys.readouterr().out

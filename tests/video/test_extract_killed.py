@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,3 +160,18 @@ def test_killed_twenty_times_at_random_moments(
     assert summary.skipped > 0
     assert summary.done + summary.skipped == 60
     assert contents(out) == contents(tmp_path / "fresh")
+
+
+@pytest.mark.slow
+def test_shards_at_the_same_time_one_of_them_killed(videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ["--short_side", str(SHORT_SIDE), "--workers", "1"]
+    command = [sys.executable, "-m", "stmulnet", "extract", str(videos), str(out), *options, "--shard"]
+    quiet: Any = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    processes = [subprocess.Popen([*command, f"{index}/3"], **quiet) for index in (1, 2, 3)]
+    wait_until(lambda: list(out.glob(".partial/shard-2-of-3/work/*")) or processes[1].poll() is not None)
+    processes[1].kill()
+    assert [process.wait(LIMIT_SEC) for process in processes] == [0, -signal.SIGKILL, 0]
+    assert subprocess.run([*command, "2/3"], check=False, **quiet).returncode == 0
+    assert not (out / ".partial").exists()
+    check_resumed(videos, out, at_least=NUM_VIDEOS)

@@ -123,8 +123,9 @@ class _Place:
             shutil.rmtree(self.partial, ignore_errors=True)
         shutil.rmtree(self.work, ignore_errors=True)
         self.journal.unlink(missing_ok=True)
-        for leftover in self.out.glob(f".{self.manifest.stem}.*.partial.json"):  # killed between writing and renaming
-            leftover.unlink(missing_ok=True)
+        for path in (self.manifest, self.failures):  # of a run that was killed between writing and renaming
+            for leftover in self.out.glob(f".{path.stem}.*.partial{path.suffix}"):
+                leftover.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Remove the folder of unfinished parts."""
