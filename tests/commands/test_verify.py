@@ -30,13 +30,14 @@ Damage = Callable[[Path], object]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three encoded videos of a moving texture (``videos``) and the data set extracted from them (``dataset``)."""
+    """Three encoded videos of a moving, noisy texture (``videos``), and the data set made from them (``dataset``)."""
     root = tmp_path_factory.mktemp("verify")
     rng = np.random.default_rng(7)
     (root / "videos").mkdir()
     for name, count in LENGTHS.items():
-        texture = cv2.GaussianBlur(rng.uniform(0, 255, (80, 90, 3)).astype(np.uint8), (0, 0), 1.5)
-        frames = [np.asarray(texture[t : t + 40, 2 * t : 2 * t + 48], np.uint8) for t in range(count)]
+        texture = cv2.GaussianBlur(rng.uniform(0, 200, (80, 90, 3)).astype(np.uint8), (0, 0), 1.5)
+        moving = (texture[t : t + 40, 2 * t : 2 * t + 48] for t in range(count))
+        frames = [(frame + rng.integers(0, 55, frame.shape)).astype(np.uint8) for frame in moving]
         write_video(root / "videos" / f"{name}.mp4", frames)
     extract_videos(root / "videos", root / "dataset", **OPTIONS)
     return root
