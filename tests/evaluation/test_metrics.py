@@ -65,6 +65,53 @@ def test_softmax_of_large_scores(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(metrics.softmax(scores + 5000.0), expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("bins", [1, 7, 10])
+def test_reliability_against_a_loop(table: tuple[np.ndarray, np.ndarray], bins: int) -> None:
+    scores, labels = table
+    found = metrics.reliability_bins(scores, labels, bins)
+    probabilities = np.exp(scores) / np.exp(scores).sum(axis=1)[:, None]
+    error = 0.0
+    for b in range(bins):
+        members = [v for v in range(57) if b / bins < probabilities[v].max() <= (b + 1) / bins]
+        assert found.counts[b] == len(members)
+        if not members:
+            assert math.isnan(found.confidence[b])
+            assert math.isnan(found.accuracy[b])
+            continue
+        confidence = np.mean([probabilities[v].max() for v in members])
+        accuracy = np.mean([scores[v].argmax() == labels[v] for v in members])
+        assert (found.confidence[b], found.accuracy[b]) == pytest.approx((confidence, accuracy))
+        error += len(members) / 57 * abs(confidence - accuracy)
+    assert metrics.expected_calibration_error(found) == pytest.approx(error)
+
+
+def test_sure_and_right_is_calibrated() -> None:
+    bins = metrics.reliability_bins(np.array([[1000.0, 0.0], [0.0, 1000.0]]), np.array([0, 1]))
+    assert bins.counts.tolist() == [0] * 9 + [2]
+    assert metrics.expected_calibration_error(bins) == 0
+    with pytest.raises(ConfigError, match="1 bin or more, got 0"):
+        metrics.reliability_bins(np.zeros((1, 2)), np.array([0]), 0)
+
+
+def test_classes_and_what_they_are_taken_for() -> None:
+    counts = np.array([[3, 0, 2, 2], [0, 0, 0, 0], [0, 0, 4, 0], [5, 1, 0, 0]])
+    names = ["Walk", "Run", "Sit", "Wave"]
+    rows = metrics.class_table(counts, names)
+    assert [(row.name, row.videos, row.accuracy) for row in rows] == [
+        ("Walk", 7, 3 / 7),
+        ("Run", 0, None),
+        ("Sit", 4, 1.0),
+        ("Wave", 6, 0.0),
+    ]
+    assert [(row.confused_with, row.confused) for row in rows] == [("Sit", 2), (None, 0), (None, 0), ("Walk", 5)]
+    assert metrics.most_confused(counts, names, 3) == [
+        ("Wave", "Walk", 5, 6),
+        ("Walk", "Sit", 2, 7),
+        ("Walk", "Wave", 2, 7),
+    ]
+    assert len(metrics.most_confused(counts, names, 99)) == 4
+
+
 @pytest.mark.parametrize(
     ("scores", "labels", "k", "message"),
     [

@@ -1,10 +1,11 @@
 """Figures of merit over score tables, in NumPy float64."""
 
-# V videos, K classes
+# V videos, K classes, B bins of confidence
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,53 @@ class Proportion:
     def value(self) -> float:
         """The share itself, 0..1."""
         return self.correct / self.total
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One line of the table of classes.
+
+    Attributes:
+        name: The class.
+        videos: Its test videos.
+        correct: Those of them that were recognised.
+        confused_with: The class that most of the others were taken for; None if there are no others.
+        confused: How many of them.
+    """
+
+    name: str
+    videos: int
+    correct: int
+    confused_with: str | None
+    confused: int
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of its videos, 0..1; None without videos."""
+        return self.correct / self.videos if self.videos else None
+
+
+class Confused(NamedTuple):
+    """A frequent mistake: ``videos`` of the ``total`` videos of a class were taken for another class."""
+
+    true: str
+    predicted: str
+    videos: int
+    total: int
+
+
+class ReliabilityBins(NamedTuple):
+    """How often scores are right when they are so sure.
+
+    Attributes:
+        counts: (B,) videos whose highest probability lies in the bin.
+        confidence: (B,) mean of these probabilities, 0..1; NaN in an empty bin.
+        accuracy: (B,) share of these videos that are right, 0..1; NaN in an empty bin.
+    """
+
+    counts: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
 
 
 def proportion(correct: int, total: int) -> Proportion:
@@ -119,6 +167,58 @@ def class_accuracies(scores: Scores, labels: Labels) -> NDArray[np.float64]:
 def mean_class_accuracy(scores: Scores, labels: Labels) -> float:
     """Mean of the class accuracies over the classes that have videos, 0..1."""
     return float(np.nanmean(class_accuracies(scores, labels)))
+
+
+def most_confused(counts: NDArray[np.integer], class_names: Sequence[str], count: int) -> list[Confused]:
+    """The most frequent mistakes of a confusion matrix (K, K), up to ``count``; equal ones in class order."""
+    mistakes = counts - np.diag(np.diag(counts))
+    order = np.argsort(-mistakes, axis=None, kind="stable")[:count]
+    cells = [divmod(int(flat), len(class_names)) for flat in order]
+    return [
+        Confused(class_names[row], class_names[column], int(mistakes[row, column]), int(counts[row].sum()))
+        for row, column in cells
+        if mistakes[row, column]
+    ]
+
+
+def class_table(counts: NDArray[np.integer], class_names: Sequence[str]) -> list[ClassRow]:
+    """Accuracy of each class and what it is most often taken for, from a confusion matrix (K, K); in class order."""
+    rows = []
+    for label, name in enumerate(class_names):
+        others = np.where(np.arange(len(class_names)) == label, 0, counts[label])
+        worst = int(others.argmax())
+        wrong = int(others[worst])
+        other = class_names[worst] if wrong else None
+        rows.append(ClassRow(name, int(counts[label].sum()), int(counts[label, label]), other, wrong))
+    return rows
+
+
+def reliability_bins(scores: Scores, labels: Labels, bins: int = 10) -> ReliabilityBins:
+    """Confidence against accuracy, in bins of equal width over 0..1 (Guo et al., ICML 2017).
+
+    The confidence of a video is its highest softmax probability; a bin holds its upper end and not its lower one.
+
+    Args:
+        scores: (V, K) raw scores.
+        labels: (V,) classes, 0-based.
+        bins: Number of bins.
+    """
+    table, labels = _checked(scores, labels)
+    if bins < 1:
+        raise ConfigError(f"a reliability diagram needs 1 bin or more, got {bins}")
+    confidence = softmax(table).max(axis=1)
+    places = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    counts = np.bincount(places, minlength=bins)
+    right = predictions(table) == labels
+    sums = [np.bincount(places, weights=values, minlength=bins) for values in (confidence, right)]
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, which says that a bin is empty
+        return ReliabilityBins(counts, *(total / counts for total in sums))
+
+
+def expected_calibration_error(bins: ReliabilityBins) -> float:
+    """Gap between accuracy and confidence, mean over the videos, 0..1 (Guo et al., ICML 2017)."""
+    gaps = np.abs(bins.accuracy - bins.confidence)
+    return float(np.nansum(bins.counts * gaps) / bins.counts.sum())
 
 
 def softmax(scores: Scores) -> NDArray[np.float64]:
