@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1] / "src" / "stmulnet"
-BASE = {"constants", "errors", "files", "console", "device", "mirror", "values", "class_names", "download"}
+BASE = {
+    *("constants", "errors", "files", "console", "device", "distributed", "mirror", "values", "class_names"),
+    "download",
+}
 ALLOWED: dict[str, set[str]] = {
     **{name: BASE for name in BASE},
     "flow": BASE,
