@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from matplotlib import image as matplotlib_image
 
-from stmulnet.evaluation.figures import LearningCurve, confusion_figure, image_uri, strip_image
+from stmulnet.evaluation.figures import LearningCurve
 from stmulnet.evaluation.metrics import top_classes
+from stmulnet.evaluation.pictures import image_uri, thumbnails
 from stmulnet.evaluation.report import (
     Example,
     Report,
@@ -60,7 +61,7 @@ def test_page_needs_nothing_from_outside(page: str) -> None:
     assert "<script" not in page
     assert not re.search(r"https?://|@import|<link", page)
     sources = re.findall(r'src="([^"]*)"', page)
-    assert len(sources) == 5  # curves, two matrices, colour wheel, one strip
+    assert len(sources) == 7  # colour wheel, three frames and their flow
     assert all(re.match(r"data:image/(png|jpeg);base64,", source) for source in sources)
 
 
@@ -124,22 +125,13 @@ def test_examples_are_half_mistakes(num_right: int, num_wrong: int, chosen_wrong
     assert sum(not right[index] for index in chosen) == chosen_wrong
 
 
-@pytest.mark.parametrize("num_classes", [2, 6, 30])
-def test_confusion_figure_with_empty_class(rng: np.random.Generator, num_classes: int) -> None:
-    counts = rng.integers(0, 9, size=(num_classes, num_classes))
-    counts[1] = 0
-    uri = confusion_figure(counts, [f"class ${index}$" for index in range(num_classes)])
-    picture = matplotlib_image.imread(io.BytesIO(base64.b64decode(uri.split(",")[1])))
-    assert 400 < min(picture.shape[:2]) <= max(picture.shape[:2]) < 2000
-
-
-def test_strip_has_frames_above_flow(rng: np.random.Generator) -> None:
-    frames = np.full((3, 40, 50, 3), 90, dtype=np.uint8)
-    strip = strip_image(frames, np.zeros((3, 2, 40, 50)), full_px=1.0)
-    assert strip.shape == (2 * 160 + 6, 3 * 200 + 2 * 6, 3)
-    assert (strip[:160, :200] == 90).all()
-    assert (strip[166:] == 255).all()
-    assert strip_image(frames, None, full_px=1.0).shape[0] == 160
+def test_frames_and_flow_are_scaled_alike(rng: np.random.Generator) -> None:
+    small = thumbnails(np.full((3, 40, 50, 3), 90, dtype=np.uint8))
+    large = thumbnails(np.full((2, 400, 500, 3), 90, dtype=np.uint8))
+    assert small.shape == (3, 144, 180, 3)
+    assert large.shape == (2, 144, 180, 3)
+    assert (small == 90).all()
+    assert (large == 90).all()
 
 
 def test_png_uri_keeps_the_pixels(rng: np.random.Generator) -> None:

@@ -10,31 +10,30 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
-from stmulnet.evaluation.figures import (
-    LearningCurve,
-    confusion_figure,
-    confusion_width_px,
-    curves_figure,
-    image_uri,
-    strip_image,
-    wheel_uri,
-)
-from stmulnet.evaluation.flow_colours import full_colour_speed
+from stmulnet.evaluation.bootstrap import Bootstrap
+from stmulnet.evaluation.figures import LearningCurve, Reliability
 from stmulnet.evaluation.metrics import (
     Labels,
     Proportion,
     Scores,
     confusion_matrix,
     mean_class_accuracy,
+    predictions,
     proportion,
+    reliability_bins,
+    softmax,
     top_classes,
     top_k_correct,
     top_k_proportion,
 )
+from stmulnet.evaluation.page import page_view
 from stmulnet.files import write_text
 
-MAX_PAIRS = 8
 TOP = 5
+SCORES_NOTE = (
+    "Scores are the raw outputs of the networks, averaged over image positions, time windows, the video and its "
+    "mirror image; the probabilities are the softmax of these averages."
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,7 @@ class ResultRow:
         top5: Top-5 accuracy; None with five classes or fewer.
         groups: Top-1 accuracy over the videos of each group of classes.
         note: What it is, in a few words.
+        bootstrap: Intervals to show in place of those by Wilson, and for the mean of the class accuracies.
     """
 
     name: str
@@ -56,6 +56,24 @@ class ResultRow:
     top5: Proportion | None = None
     groups: Mapping[str, Proportion] = field(default_factory=dict)
     note: str = ""
+    bootstrap: Bootstrap | None = None
+
+    @property
+    def accuracy_range(self) -> tuple[float, float]:
+        """Ends of the 95 % interval of the top-1 accuracy, 0..1."""
+        return self.bootstrap.top1 if self.bootstrap else (self.accuracy.low, self.accuracy.high)
+
+    @property
+    def top5_range(self) -> tuple[float, float] | None:
+        """Ends of the 95 % interval of the top-5 accuracy, 0..1."""
+        if self.top5 is None:
+            return None
+        return self.bootstrap.top5 if self.bootstrap else (self.top5.low, self.top5.high)
+
+    @property
+    def mean_class_range(self) -> tuple[float, float] | None:
+        """Ends of the 95 % interval of the mean class accuracy, 0..1; only a bootstrap gives it."""
+        return self.bootstrap.mean_class if self.bootstrap else None
 
 
 @dataclass(frozen=True)
@@ -68,22 +86,31 @@ class Confusion:
 
 @dataclass(frozen=True)
 class ExampleScores:
-    """What one network said about an example: ``top`` lists (class, probability), best first."""
+    """What one network said about an example.
+
+    Attributes:
+        network: Network or stream.
+        top: (class, probability), best first.
+        rank: Rank of the true class, 1 is best; None where it is not known.
+        probability: Probability of the true class, 0..1.
+    """
 
     network: str
     top: Sequence[tuple[str, float]]
+    rank: int | None = None
+    probability: float = 0.0
 
 
 @dataclass(frozen=True)
 class Example:
-    """One video of the examples section.
+    """One video of the examples or the worst mistakes.
 
     Attributes:
         video: Name of the video.
         label: Name of the true class.
         frames: A few frames (n, H, W, 3), uint8; None to show flow only.
         flow_px: The flow at these frames (n, 2, H, W), pixels; None to show frames only.
-        scores: Answers, one per network.
+        scores: Answers, one per network; the last is the one that counts.
     """
 
     video: str
@@ -98,16 +125,21 @@ class Report:
     """Content of a page; empty sections are left out.
 
     Attributes:
-        title: Heading of the page.
+        title: Heading of the page; of a split, the name of its tab.
         lead: One or two sentences: what was evaluated on what.
-        facts: (name, value) pairs under the heading, e.g. data set, weights, number of videos.
         class_names: K names in class order.
         rows: Results table.
+        facts: (name, value) pairs under the heading, e.g. data set, weights, number of videos.
         group_notes: What each group of classes in the table is.
         confusions: Confusion matrices.
         curves: Learning curves.
         examples: Example videos.
         examples_note: How the examples were chosen.
+        mistakes: The worst mistakes, worst first.
+        reliabilities: Reliability diagrams.
+        classes: Networks to compare class by class; the last gets the bars and the order.
+        splits: One report per split, shown as tabs below the mean of their results, or of ``rows`` if there are any.
+        scores_note: What the scores and probabilities are.
     """
 
     title: str
@@ -120,10 +152,21 @@ class Report:
     curves: Sequence[LearningCurve] = ()
     examples: Sequence[Example] = ()
     examples_note: str = ""
+    mistakes: Sequence[Example] = ()
+    reliabilities: Sequence[Reliability] = ()
+    classes: Sequence[Confusion] = ()
+    splits: Sequence["Report"] = ()
+    scores_note: str = SCORES_NOTE
 
 
 def result_row(
-    name: str, scores: Scores, labels: Labels, *, groups: Mapping[str, Sequence[int]] | None = None, note: str = ""
+    name: str,
+    scores: Scores,
+    labels: Labels,
+    *,
+    groups: Mapping[str, Sequence[int]] | None = None,
+    note: str = "",
+    bootstrap: Bootstrap | None = None,
 ) -> ResultRow:
     """Measure one score table.
 
@@ -133,6 +176,7 @@ def result_row(
         labels: (V,) true classes, 0-based.
         groups: Classes (0-based) of each group; a group without videos is left out.
         note: What it is, in a few words.
+        bootstrap: Intervals to show in place of those by Wilson.
 
     Returns:
         The line for the results table.
@@ -144,7 +188,8 @@ def result_row(
         if members.any():
             measured[group] = proportion(int(right[members].sum()), int(members.sum()))
     top5 = top_k_proportion(scores, labels, TOP) if scores.shape[1] > TOP else None
-    return ResultRow(name, top_k_proportion(scores, labels), mean_class_accuracy(scores, labels), top5, measured, note)
+    top1, mean_class = top_k_proportion(scores, labels), mean_class_accuracy(scores, labels)
+    return ResultRow(name, top1, mean_class, top5, measured, note, bootstrap)
 
 
 def confusion(name: str, scores: Scores, labels: Labels) -> Confusion:
@@ -152,9 +197,28 @@ def confusion(name: str, scores: Scores, labels: Labels) -> Confusion:
     return Confusion(name, confusion_matrix(scores, labels))
 
 
-def example_scores(network: str, scores: Scores, class_names: Sequence[str]) -> ExampleScores:
-    """The five best classes of one video's raw scores (K,), with their softmax probabilities."""
-    return ExampleScores(network, top_classes(scores, class_names, TOP))
+def reliability(name: str, scores: Scores, labels: Labels) -> Reliability:
+    """Confidence against accuracy of a score table (V, K) with labels (V,), in ten bins."""
+    return Reliability(name, reliability_bins(scores, labels))
+
+
+def example_scores(
+    network: str, scores: Scores, class_names: Sequence[str], *, label: int | None = None
+) -> ExampleScores:
+    """The five best classes of one video's raw scores (K,), with their softmax probabilities.
+
+    Args:
+        network: Network or stream.
+        scores: (K,) raw scores.
+        class_names: K names.
+        label: True class, 0-based, to show its rank and probability too.
+    """
+    top = top_classes(scores, class_names, TOP)
+    if label is None:
+        return ExampleScores(network, top)
+    order = np.argsort(-np.asarray(scores), kind="stable")
+    rank = 1 + int(np.flatnonzero(order == label)[0])
+    return ExampleScores(network, top, rank, float(softmax(scores)[label]))
 
 
 def choose_examples(right: NDArray[np.bool_], count: int) -> list[int]:
@@ -173,8 +237,33 @@ def choose_examples(right: NDArray[np.bool_], count: int) -> list[int]:
     return sorted(chosen)
 
 
+def worst_mistakes(scores: Scores, labels: Labels, count: int) -> list[int]:
+    """Numbers of up to ``count`` wrong videos, those whose right class got the lowest probability first.
+
+    Clips cut from one video are often wrong in the same way: of each pair of true and predicted class only the worst
+    is taken, unless there are fewer pairs than ``count``.
+
+    Args:
+        scores: (V, K) raw scores.
+        labels: (V,) true classes, 0-based.
+        count: How many to choose.
+
+    Returns:
+        Positions in the list, worst first.
+    """
+    guesses, positions = predictions(scores), np.arange(len(labels))
+    shifted = scores - scores.max(axis=1, keepdims=True)  # the logarithm tells apart what rounds to zero
+    log_probability = shifted[positions, labels] - np.log(np.exp(shifted).sum(axis=1))
+    order = [int(video) for video in np.argsort(log_probability, kind="stable") if guesses[video] != labels[video]]
+    first: dict[tuple[int, int], int] = {}
+    for video in order:
+        first.setdefault((int(labels[video]), int(guesses[video])), video)
+    chosen = [*first.values(), *(video for video in order if video not in set(first.values()))][:count]
+    return [video for video in order if video in chosen]
+
+
 def render_report(report: Report) -> str:
-    """The page as HTML: styles inline, pictures as data URIs, no scripts, no addresses."""
+    """The page as HTML: styles and charts inline, pictures as data URIs, no scripts, no addresses."""
     environment = Environment(
         loader=PackageLoader("stmulnet.evaluation", "templates"),
         autoescape=True,
@@ -182,15 +271,7 @@ def render_report(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html").render(
-        report=report,
-        best=max((row.accuracy.value for row in report.rows), default=0.0),
-        groups=list(dict.fromkeys(group for row in report.rows for group in row.groups)),
-        confusions=[_confusion_view(item, report.class_names) for item in report.confusions],
-        curves=curves_figure(report.curves) if report.curves else None,
-        examples=[_example_view(example) for example in report.examples],
-        wheel=wheel_uri() if any(example.flow_px is not None for example in report.examples) else None,
-    )
+    return environment.get_template("report.html").render(page_view(report))
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -202,41 +283,3 @@ def _spread(numbers: NDArray[np.integer], count: int) -> list[int]:
     """``count`` of the numbers, evenly spaced, without repetition."""
     count = min(count, len(numbers))
     return [int(numbers[(2 * k + 1) * len(numbers) // (2 * count)]) for k in range(count)]
-
-
-def _confusion_view(item: Confusion, class_names: Sequence[str]) -> dict[str, object]:
-    return {
-        "name": item.name,
-        "image": confusion_figure(item.counts, class_names),
-        "width_px": confusion_width_px(len(class_names)),
-        "pairs": _frequent_mistakes(item.counts, class_names),
-        "right": int(np.trace(item.counts)),
-        "total": int(item.counts.sum()),
-    }
-
-
-def _frequent_mistakes(counts: NDArray[np.integer], class_names: Sequence[str]) -> list[tuple[str, str, int, int]]:
-    """(true class, predicted class, videos, videos of the true class) of the most frequent mistakes."""
-    mistakes = counts - np.diag(np.diag(counts))
-    order = np.argsort(-mistakes, axis=None, kind="stable")[:MAX_PAIRS]
-    cells = [divmod(int(flat), len(class_names)) for flat in order]
-    return [
-        (class_names[row], class_names[column], int(mistakes[row, column]), int(counts[row].sum()))
-        for row, column in cells
-        if mistakes[row, column]
-    ]
-
-
-def _example_view(example: Example) -> dict[str, object]:
-    full_px = 1.0 if example.flow_px is None else full_colour_speed(example.flow_px)
-    answers = [
-        {"network": item.network, "top": item.top, "right": item.top[0][0] == example.label} for item in example.scores
-    ]
-    return {
-        "video": example.video,
-        "label": example.label,
-        "image": image_uri(strip_image(example.frames, example.flow_px, full_px=full_px)),
-        "has_frames": example.frames is not None,
-        "full_px": None if example.flow_px is None else full_px,
-        "answers": answers,
-    }
