@@ -16,6 +16,11 @@ def notice(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """``"1 video"``, ``"12 videos"``; the plural, where it has more than an s at its end, is the third argument."""
+    return f"{number} {one if number == 1 else several or one + 's'}"
+
+
 @contextlib.contextmanager
 def progress(total: int, description: str, unit: str) -> Iterator[Advance]:
     """Show progress with rate and remaining time; yield a function that takes the number of finished items.

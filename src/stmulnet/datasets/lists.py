@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stmulnet.class_names import CLASS_NAMES
+from stmulnet.console import counted
 from stmulnet.errors import AnnotationError
 
 SUBSETS = ("training", "validation")
@@ -149,5 +150,4 @@ def read_text(path: Path) -> str:
 def some_videos(names: Iterable[str]) -> str:
     """``"7 videos (a, b, c, d, e, ...)"``."""
     listed = sorted(names)
-    plural = "" if len(listed) == 1 else "s"
-    return f"{len(listed)} video{plural} ({', '.join(listed[:_SHOWN])}{', ...' if len(listed) > _SHOWN else ''})"
+    return f"{counted(len(listed), 'video')} ({', '.join(listed[:_SHOWN])}{', ...' if len(listed) > _SHOWN else ''})"
