@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stmulnet.evaluation.figures import (
-    MAX_CLASSES_WITH_COUNTS,
-    NUM_LINE_STYLES,
-    confusion_clusters,
-    confusion_figure,
-    curve_figures,
-    heat,
-    reliability_figure,
-)
+from stmulnet.evaluation.confusion import MAX_CLASSES_WITH_COUNTS, confusion_clusters, confusion_figure, heat
+from stmulnet.evaluation.figures import NUM_LINE_STYLES, curve_figures, reliability_figure
 from stmulnet.evaluation.flow_colours import flow_colours, full_colour_speed
 from stmulnet.evaluation.metrics import Proportion, class_table, most_confused, proportion
 from stmulnet.evaluation.pictures import image_uri, thumbnails, wheel_uri
@@ -78,7 +71,7 @@ def _interval_note(rows: Sequence["ResultRow"]) -> str:
     else:
         method = "(bootstrap over groups of videos that were cut from the same recording)"
     return (
-        f"The range below it is the 95 % confidence interval {method}, that is, how far chance in the choice of so few "
+        f"The range below it is the 95 % confidence interval {method}, that is, how far chance in the choice of test "
         "videos may have moved the figure."
     )
 

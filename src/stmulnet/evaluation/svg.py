@@ -1,4 +1,7 @@
-"""A little SVG: enough for the charts of a report."""
+"""A little SVG: enough for the charts of a report.
+
+Colours come from the style sheet of the page (templates/report.css), so that a chart follows light, dark and print.
+"""
 
 # coordinates in CSS pixels, y downwards
 
@@ -62,3 +65,8 @@ def text_px(text: str, font_px: float) -> float:
     """Width of a text, roughly; fonts are the reader's."""
     wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
     return font_px * (wide + 0.58 * (len(text) - wide))
+
+
+def percent(share: float) -> str:
+    """A share, 0..1, as it stands in texts."""
+    return f"{100 * share:.1f} %"
