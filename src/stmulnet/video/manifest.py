@@ -80,6 +80,11 @@ class Manifest:
         write_json(path, {_SETTINGS: self.settings, _VIDEOS: entries})
 
 
+def manifest_paths(dataset: Path) -> list[Path]:
+    """The manifest of a data set and those of its shards, as far as they are there."""
+    return [path for path in (dataset / MANIFEST_NAME, *sorted(dataset.glob(SHARD_MANIFESTS))) if path.is_file()]
+
+
 def load_manifests(dataset: Path) -> Manifest | None:
     """The manifest of a data set, joined from those of its shards where there are any; None where there is none.
 
@@ -88,10 +93,8 @@ def load_manifests(dataset: Path) -> Manifest | None:
         ConfigError: Two were made with different settings.
     """
     joined: Manifest | None = None
-    for path in [dataset / MANIFEST_NAME, *sorted(dataset.glob(SHARD_MANIFESTS))]:
-        part = Manifest.load(path) if path.is_file() else None
-        if part is None:
-            continue
+    for path in manifest_paths(dataset):
+        part = Manifest.load(path)
         if joined is None or not joined.videos:
             joined = part
         elif part.videos:  # those of shards are the younger ones

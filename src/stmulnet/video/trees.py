@@ -259,6 +259,12 @@ def find_roots(dataset: Path) -> Roots:
     return Roots(frames, flow)
 
 
+def has_images(folder: Path) -> bool:
+    """Whether frames or flow are in a folder, in any known tree or in several."""
+    known = any(_has_folders(folder / name) for name in (*FRAMES_FOLDERS, *FLOW_FOLDERS))
+    return known or _has_axes(folder) or _fits(folder, FRAME_FORMS) or _fits(folder, FLOW_FORMS)
+
+
 def read_file(path: Path) -> bytes:
     """The content of an image file.
 
