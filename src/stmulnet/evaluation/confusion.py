@@ -39,10 +39,9 @@ def confusion_figure(
     order = [number for group in groups for number in group]
     matrix = _Matrix([class_names[number] for number in order], f"Confusion matrix of {name}, {_total(counts)}")
     matrix.frame()
-    for row, truth in enumerate(order):
-        for column, guess in enumerate(order):
-            if counts[truth, guess]:
-                matrix.cell(row, column, int(counts[truth, guess]), int(counts[truth].sum()))
+    ordered = counts[np.ix_(order, order)]
+    for row, column in np.argwhere(ordered).tolist():
+        matrix.cell(row, column, int(ordered[row, column]), int(ordered[row].sum()))
     matrix.labels()
     start = 0
     for group in groups:
@@ -98,7 +97,10 @@ class _Matrix:
         # The names of the columns stand upright, above and below; with few classes they lean, out to the right.
         self.top = TITLE_PX + (room if self.large else 6 + 0.75 * room)
         right, below = (2.0, room) if self.large else (max(2.0, 0.75 * room - self.pitch / 2), 2.0)
-        self.chart = Chart(self.left + self.side + right, self.top + self.side + below, label)
+        width = self.left + self.side + right
+        self.chart = Chart(width, self.top + self.side + below, label)
+        if self.large:  # pages show it larger where there is room, never smaller
+            self.chart.root.set("style", f"min-width:{width:.0f}px")
 
     def frame(self) -> None:
         """The grid and the titles of the axes."""

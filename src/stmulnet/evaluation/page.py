@@ -85,16 +85,17 @@ def _split_means(splits: Sequence["Report"]) -> list[View]:
     for name, row in tables[0].items():
         if all(name in table for table in tables):
             rows = [table[name] for table in tables]
-            lines.append(
-                {
-                    "name": name,
-                    "note": row.note,
-                    "rows": rows,
-                    "mean": float(np.mean([item.accuracy.value for item in rows])),
-                    "mean_class": float(np.mean([item.mean_class for item in rows])),
-                }
-            )
+            figures = {
+                "top1": [item.accuracy.value for item in rows],
+                "mean_class": [item.mean_class for item in rows],
+            }
+            means = {key: (float(np.mean(values)), _deviation(values)) for key, values in figures.items()}
+            lines.append({"name": name, "note": row.note, "rows": rows, **means})
     return lines
+
+
+def _deviation(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
 def _confusion_view(item: "Confusion", class_names: Sequence[str], clusters: Sequence[Sequence[int]] | None) -> View:

@@ -138,7 +138,7 @@ class Report:
         mistakes: The worst mistakes, worst first.
         reliabilities: Reliability diagrams.
         classes: Networks to compare class by class; the last gets the bars and the order.
-        splits: One report per split, shown as tabs below the mean of their results, or of ``rows`` if there are any.
+        splits: One report per split, shown as tabs below their mean results; the page itself then has no sections.
         scores_note: What the scores and probabilities are.
     """
 
