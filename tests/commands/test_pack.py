@@ -2,18 +2,23 @@
 
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file
 from tests.conftest import TinyProject
 
 from stmulnet import cli
 from stmulnet.commands.evaluate import evaluate
+from stmulnet.commands.extract import NEEDED_BY_TEST
 from stmulnet.commands.train import train
 from stmulnet.datasets.base import TwoStreamDataset
 from stmulnet.datasets.loading import ClipLoader
 from stmulnet.datasets.sampling import RandomStrideFrames
 from stmulnet.datasets.transforms import TrainTransform
+from stmulnet.video.manifest import ONLY_FOR_TEST_FRAMES, Manifest
 from stmulnet.video.pack import pack_dataset
+from stmulnet.video.store import write_flow, write_frames
 
 CLIPS = (
     "arid6/Turn/v_Turn_g01_c42.mp4",
@@ -66,6 +71,20 @@ def test_commands_take_packed_data(tiny_project: TinyProject, tmp_path: Path) ->
     ]
     assert (scores[0] == scores[1]).all()
     assert (scores[0] == scores[2]).all()
+
+
+def test_data_for_evaluation_only_is_called_that(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, image = tmp_path / "data", np.zeros((16, 16), np.uint8)
+    write_frames(data / "images" / "a", [np.dstack([image] * 3)] * 300)
+    for number in NEEDED_BY_TEST.numbers(300):
+        write_flow((data / "flows" / "u" / "a", data / "flows" / "v" / "a"), np.stack([image] * 2)[None], first=number)
+    Manifest({"flow": {ONLY_FOR_TEST_FRAMES: 25}}).save(data / "manifest.json")
+    assert cli.main(["pack", str(data), str(tmp_path / "out")]) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first.startswith("1 video, 300 frames and 250 flow fields in 1 shard")
+    assert lines == ["only the flow that 25 test frames per video need: for evaluation only"]
+    assert cli.main(["pack", str(data), str(tmp_path / "out"), "--shard-megabytes", "0"]) == 2
+    assert "error: shard_megabytes must be 1 or more, got 0" in capsys.readouterr().err
 
 
 def test_training_on_packed_data_is_the_same(tiny_project: TinyProject, tmp_path: Path) -> None:

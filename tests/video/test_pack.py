@@ -18,6 +18,8 @@ import pytest
 from stmulnet import cli
 from stmulnet.errors import ConfigError, DatasetError
 from stmulnet.video import pack
+from stmulnet.video.extract_job import NeededFields
+from stmulnet.video.manifest import ONLY_FOR_TEST_FRAMES, Manifest
 from stmulnet.video.pack import pack_dataset
 from stmulnet.video.packed import INDEX_NAME, PACK_NAME, PackedRoot, member_header
 from stmulnet.video.store import FrameTree, find_images, open_tree, write_flow, write_frames
@@ -105,7 +107,7 @@ def test_gaps_stay_gaps(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFix
     shutil.rmtree(dataset / "flows" / "v" / "b")
     summary = pack_dataset(dataset, tmp_path / "out")
     assert summary.incomplete == ["a", "b"]
-    assert "2 videos have gaps or flow of one axis only, packed as they are: a, b" in str(summary)
+    assert "gaps or flow of one axis only in 2 videos, packed as they are: a, b" in str(summary)
     tree = open_tree(tmp_path / "out")
     with pytest.raises(DatasetError, match=r"flows/u/a/frame000004.jpg: missing, while frame000008.jpg is there"):
         tree.num_flows("a")
@@ -120,7 +122,7 @@ def test_counts_are_reported(dataset: Path, tmp_path: Path, capsys: pytest.Captu
     arguments = ["pack", str(dataset), str(tmp_path / "out"), "--shard-megabytes", "1"]
     assert cli.main(arguments) == 0
     captured = capsys.readouterr()
-    assert "3 videos, 28 frames and 25 flow fields in 1 shards, 0.00 GB" in captured.out
+    assert "3 videos, 28 frames and 25 flow fields in 1 shard, 194.6 kB" in captured.out
     assert "pack: 3/3 videos" in captured.err
     before = contents(tmp_path / "out")
     (dataset / "annotations" / "annot02.json").write_text("{}")
@@ -202,6 +204,9 @@ def test_damaged_image_is_named(dataset: Path, tmp_path: Path) -> None:
         open_tree(tmp_path / "out").read_rgb("a", [1, 2])
 
 
+DAMAGED = (b"\x93NUMPY", b"\x80\x04K\x01." * 99, np.lib.format.magic(1, 0) + b"v\0" + b"x" * 118, b"")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -224,19 +229,36 @@ def test_damaged_content_is_refused(packed: Path, change: dict[str, Any], messag
 
 
 def test_damaged_index_is_refused(packed: Path) -> None:
-    for content in (np.zeros(5), np.array([object()])):
-        np.save(packed / INDEX_NAME, content, allow_pickle=True)
-        with pytest.raises(DatasetError, match=r"index\.npy: "):
-            open_tree(packed).num_frames("a")
-    (packed / INDEX_NAME).write_bytes(b"\x93NUMPY")
-    with pytest.raises(DatasetError, match=r"index\.npy: "):
-        open_tree(packed).num_frames("a")
+    """When the data set is opened, not video by video."""
+    np.save(packed / INDEX_NAME, np.zeros(5))
+    with pytest.raises(DatasetError, match=r"index\.npy: not the index of this packed data set; copy or pack it again"):
+        open_tree(packed)
+    for damage in DAMAGED:
+        (packed / INDEX_NAME).write_bytes(damage)
+        with pytest.raises(DatasetError, match=r"index\.npy: damaged; copy or pack it again$"):
+            open_tree(packed)
+    (packed / INDEX_NAME).unlink()
+    with pytest.raises(DatasetError, match=r"index\.npy: missing, the index of the packed data set; copy or pack it"):
+        open_tree(packed)
     (packed / PACK_NAME).write_text("{")
     with pytest.raises(DatasetError, match=r"pack\.json: damaged"):
         open_tree(packed)
     (packed / PACK_NAME).unlink()
+    with pytest.raises(DatasetError, match=r"shards, but no pack\.json; copy it as well, or pack into an empty folder"):
+        open_tree(packed)
+    (packed / ".partial").mkdir()
     with pytest.raises(DatasetError, match=r"not finished; run the same `stmulnet pack` again"):
         open_tree(packed)
+
+
+@pytest.mark.parametrize("command", ["verify", "annotate"])
+def test_a_damaged_index_is_bad_input(command: str, packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (packed / "lists.csv").write_text("video,class,subset\na,A,train\nb,A,test\n")
+    (packed / INDEX_NAME).unlink()
+    lists = [str(packed / "lists.csv")] if command == "annotate" else []
+    assert cli.main([command, *lists, str(packed)]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert "index.npy: missing, the index of the packed data set; copy or pack it again" in error
 
 
 def test_unknown_names_and_numbers(packed: Path) -> None:
@@ -254,8 +276,11 @@ def test_unknown_names_and_numbers(packed: Path) -> None:
 def test_other_data_is_refused(dataset: Path, packed: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="or with another shard size"):
         pack_dataset(dataset, packed)
-    (dataset / "manifest.json").write_text("{}")
+    (dataset / "manifest.json").write_text('{"settings": {}, "videos": [] }')
     with pytest.raises(ConfigError, match="another state of it"):
+        pack_dataset(dataset, packed, shard_bytes=SHARD_BYTES)
+    (packed / PACK_NAME).write_text("{")
+    with pytest.raises(ConfigError, match=r"pack\.json: damaged; give another folder, or delete this one"):
         pack_dataset(dataset, packed, shard_bytes=SHARD_BYTES)
     with pytest.raises(ConfigError, match="is the data set itself"):
         pack_dataset(dataset, dataset)
@@ -263,10 +288,101 @@ def test_other_data_is_refused(dataset: Path, packed: Path, tmp_path: Path) -> N
         pack_dataset(packed, tmp_path / "again")
     with pytest.raises(ConfigError, match="shard_bytes must be at least 65536, got 3"):
         pack_dataset(dataset, tmp_path / "again", shard_bytes=3)
-    (tmp_path / "strange").mkdir()
-    (tmp_path / "strange" / "shard-00000.tar").touch()
-    with pytest.raises(ConfigError, match="holds shards that are not of this data set"):
-        pack_dataset(dataset, tmp_path / "strange")
+    with pytest.raises(ConfigError, match=r"sub/packed: lies in the data set; give a folder outside it"):
+        pack_dataset(dataset, dataset / "sub" / "packed")
+    assert not (dataset / "sub").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "held"),
+    [
+        ("shard-00000.tar", "a packed data set"),
+        ("manifest.json", "a data set of `stmulnet extract`"),
+        ("images/a/frame000001.jpg", "frames or flow that were made elsewhere"),
+        ("notes/today.txt", "notes"),
+    ],
+)
+def test_a_folder_with_anything_else_is_refused(dataset: Path, tmp_path: Path, name: str, held: str) -> None:
+    """Another data set above all, whose manifest and annotations would be replaced."""
+    other = tmp_path / "other"
+    (other / name).parent.mkdir(parents=True)
+    (other / name).write_text("{}")
+    with pytest.raises(ConfigError, match=rf"other: holds {held}; give a new or an empty folder for the shards"):
+        pack_dataset(dataset, other)
+    assert contents(other) == {name: b"{}"}
+
+
+def test_an_unfinished_data_set_is_packed_with_a_word(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (dataset / ".importing").mkdir()
+    (dataset / ".partial").mkdir()
+    printed = str(pack_dataset(dataset, tmp_path / "out"))
+    said = capsys.readouterr().err
+    for text in ("an extraction is at work or was stopped; the same command again goes on", "an import is at work"):
+        assert f"packed without what was not finished: {text}" in printed
+        assert f"note: {dataset}: {text}" in said
+    assert contents(tmp_path / "out").keys() >= {"pack.json", "manifest.json", "shard-00000.tar"}
+
+
+def test_packing_again_mends_what_is_damaged(
+    dataset: Path, packed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = contents(packed)
+    for name, damage in (("index.npy", None), ("index.npy", DAMAGED[0]), ("shard-00000.tar", None)):
+        (packed / name).unlink()
+        if damage is not None:
+            (packed / name).write_bytes(damage)
+        assert not pack_dataset(dataset, packed, shard_bytes=SHARD_BYTES).packed_before
+        assert f"{name}: " in capsys.readouterr().err
+        assert contents(packed) == fresh
+    (packed / "shard-00001.tar").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(pack, "_write_index", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            pack_dataset(dataset, packed, shard_bytes=SHARD_BYTES)
+    assert pack_dataset(dataset, packed, shard_bytes=SHARD_BYTES).videos == len(VIDEOS)
+    assert contents(packed) == fresh
+
+
+def _interrupt(*arguments: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_says_how_far_it_is(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pack, "_write_index", _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        pack_dataset(dataset, tmp_path / "out", shard_bytes=SHARD_BYTES)
+    assert "interrupted: 3 of 3 videos packed; the same command again goes on from there" in capsys.readouterr().err
+
+
+def test_flow_of_test_frames_alone_has_no_gaps(tmp_path: Path, rng: np.random.Generator) -> None:
+    """But what is missing of it is one."""
+    data, needed = tmp_path / "data", NeededFields(25, _first_and_last)
+    for video in ("a", "b"):
+        write_frames(data / "images" / video, rng.integers(0, 256, (14, 24, 32, 3), dtype=np.uint8))
+        for number in (*_first_and_last(14), 6):
+            flow = rng.integers(0, 256, (1, 2, 24, 32), dtype=np.uint8)
+            write_flow((data / "flows" / "u" / video, data / "flows" / "v" / video), flow, first=number)
+    assert pack_dataset(data, tmp_path / "all", needed=needed).incomplete == ["a", "b"]
+    Manifest({"flow": {ONLY_FOR_TEST_FRAMES: 25}}).save(data / "manifest.json")
+    summary = pack_dataset(data, tmp_path / "part", needed=needed)
+    assert (summary.incomplete, summary.test_frames) == ([], 25)
+    assert str(summary).splitlines()[1:] == ["only the flow that 25 test frames per video need: for evaluation only"]
+    (data / "flows" / "v" / "b" / "frame000013.jpg").unlink()
+    (data / "flows" / "u" / "a" / "frame000006.jpg").unlink()
+    assert pack_dataset(data, tmp_path / "less", needed=needed).incomplete == ["b"]
+
+
+def _first_and_last(num_frames: int) -> list[int]:
+    return [1, 2, num_frames - 1]
+
+
+@pytest.mark.parametrize(("size", "text"), [(10240, "10.2 kB"), (5_000_000, "5.0 MB"), (46_060_000_000, "46.1 GB")])
+def test_sizes_in_fitting_units(size: int, text: str) -> None:
+    assert str(pack.PackSummary(1, 1, 0, 1, size, [])) == f"1 video, 1 frame and 0 flow fields in 1 shard, {text}"
 
 
 def test_headers_tell_neither_time_nor_owner() -> None:

@@ -11,8 +11,8 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,30 +20,36 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from stmulnet.console import notice, progress
+from stmulnet.console import counted, notice, progress
+from stmulnet.constants import MIN_FRAMES
 from stmulnet.errors import ConfigError, DatasetError
 from stmulnet.files import check_output, locked, write_json, write_text
+from stmulnet.video.extract_job import NeededFields
+from stmulnet.video.manifest import load_manifests
 from stmulnet.video.packed import (
     FORMAT,
     INDEX_NAME,
     PACK_NAME,
+    PARTIAL_FOLDER,
     PLANES,
     ROW,
-    SHARD_NAMES,
     VERSION,
+    PackedRoot,
     is_packed,
     member_header,
     member_name,
+    packed_modalities,
     shard_name,
 )
+from stmulnet.video.state import dataset_state
 from stmulnet.video.store import FrameTree, open_tree
 from stmulnet.video.trees import ImageRoot, Wanted
 
 SHARD_BYTES = 2**30
-PARTIAL_FOLDER = ".partial"
 COPIED = ("annotations/*.json", "manifest*.json", "imports.json", "failures*.txt")
 _SOURCE_NAME = "source.json"
 _MIN_SHARD_BYTES = 2**16
+_SHOWN = 5  # names in a message
 
 Entry = list[int]  # as in pack.json: shard, first row, numbers of rows of frames, u, v
 
@@ -59,6 +65,8 @@ class PackSummary:
         shards: Number of shards.
         size_bytes: Bytes of all shards.
         incomplete: Videos with gaps, or with another number of u than of v; they are packed as they are.
+        unfinished: What of the data set had not come to its end, in words.
+        test_frames: Test frames per video whose flow alone there is, in a data set for evaluation only; else None.
         packed_before: Whether it was complete already.
     """
 
@@ -68,17 +76,23 @@ class PackSummary:
     shards: int
     size_bytes: int
     incomplete: list[str]
+    unfinished: tuple[str, ...] = ()
+    test_frames: int | None = None
     packed_before: bool = False
 
     def __str__(self) -> str:
-        text = (
-            f"{self.videos} videos, {self.frames} frames and {self.fields} flow fields in {self.shards} shards, "
-            f"{self.size_bytes / 1e9:.2f} GB{'; packed before' if self.packed_before else ''}"
-        )
+        lines = [
+            f"{counted(self.videos, 'video')}, {counted(self.frames, 'frame')} and "
+            f"{counted(self.fields, 'flow field')} in {counted(self.shards, 'shard')}, {_in_units(self.size_bytes)}"
+            f"{'; packed before' if self.packed_before else ''}"
+        ]
+        lines += [f"packed without what was not finished: {text}" for text in self.unfinished]
+        if self.test_frames:
+            lines.append(f"only the flow that {self.test_frames} test frames per video need: for evaluation only")
         if self.incomplete:
-            names = ", ".join(self.incomplete[:5]) + (", ..." if len(self.incomplete) > 5 else "")
-            text += f"\n{len(self.incomplete)} videos have gaps or flow of one axis only, packed as they are: {names}"
-        return text
+            videos = counted(len(self.incomplete), "video")
+            lines.append(f"gaps or flow of one axis only in {videos}, packed as they are: {_some(self.incomplete)}")
+        return "\n".join(lines)
 
 
 @dataclass
@@ -90,37 +104,58 @@ class _Shard:
     size_bytes: int = 0
 
 
-def pack_dataset(dataset: Path, out: Path, *, shard_bytes: int = SHARD_BYTES) -> PackSummary:
-    """Pack the frames, flow, annotations and manifest of a data set.
+def pack_dataset(
+    dataset: Path, out: Path, *, shard_bytes: int = SHARD_BYTES, needed: NeededFields | None = None
+) -> PackSummary:
+    """Pack the frames, flow, annotations and manifest of a data set; where its pack is damaged, once more.
 
     Args:
         dataset: Folder of the data set, in any known tree.
-        out: Folder for the shards.
+        out: Folder for the shards: a new or an empty one, or that of an earlier run.
         shard_bytes: A shard is finished when it has reached this size: it is larger by up to one video.
+        needed: The flow fields that are no gap when they alone are there, in a data set extracted with them.
 
     Raises:
-        ConfigError: The size is too small, or the output cannot be written or was packed of something else.
-        DatasetError: The data set is in no known tree, is packed already, or an image cannot be read.
+        ConfigError: The size is too small, or the output cannot be written, lies in the data set or holds something
+            else.
+        DatasetError: The data set is in no known tree, is packed already, or an image or the manifest cannot be read.
     """
     if shard_bytes < _MIN_SHARD_BYTES:
         raise ConfigError(f"shard_bytes must be at least {_MIN_SHARD_BYTES}, got {shard_bytes}")
-    check_output(out)
-    if out.resolve() == dataset.resolve():
-        raise ConfigError(f"{out}: is the data set itself; give another folder for the shards")
+    _check_place(dataset, out)
     if is_packed(dataset):
         raise DatasetError(f"{dataset}: is packed already; give the folder of its images")
-    tree = open_tree(dataset)
+    tree, manifest = open_tree(dataset), load_manifests(dataset)
     videos = sorted({video for _, root, _ in _planes(tree) for video in root.videos()})
+    unfinished = dataset_state(dataset).unfinished
+    for text in unfinished:
+        notice(f"note: {dataset}: {text}; only what is there now is packed")
     source = _describe(dataset, tree, videos, shard_bytes)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out, ConfigError(f"{out}: another `stmulnet pack` is writing there; wait for it")):
         finished = _finished(out, source)
         if not finished:
             notice(f"{dataset}: {tree.kind}")
-            _write_shards(tree, videos, out, source)
-            _write_index(tree, out, source)
+            try:
+                _write_shards(tree, videos, out, source)
+                _write_index(tree, out, source)
+            except KeyboardInterrupt:
+                packed = f"{_finished_videos(out)} of {counted(len(videos), 'video')}"
+                notice(f"interrupted: {packed} packed; the same command again goes on from there")
+                raise
         _copy_records(dataset, out)
-    return _summary(out, packed_before=finished)
+    test_frames = manifest.only_for_test_frames if manifest else None
+    fitting = needed if needed and needed.test_frames == test_frames else None
+    summary = _summary(out, fitting)
+    return replace(summary, unfinished=unfinished, test_frames=test_frames, packed_before=finished)
+
+
+def _check_place(dataset: Path, out: Path) -> None:
+    check_output(out)
+    if out.resolve() == dataset.resolve():
+        raise ConfigError(f"{out}: is the data set itself; give another folder for the shards")
+    if dataset.resolve() in out.resolve().parents:
+        raise ConfigError(f"{out}: lies in the data set; give a folder outside it for the shards")
 
 
 def _planes(tree: FrameTree) -> Iterator[tuple[int, ImageRoot, int]]:
@@ -138,26 +173,44 @@ def _describe(dataset: Path, tree: FrameTree, videos: list[str], shard_bytes: in
 
 
 def _finished(out: Path, source: dict[str, Any]) -> bool:
-    """Whether the data set is packed there; refuses what has been begun with another one."""
+    """Whether the data set is packed there, whole; refuses a folder with anything else in it."""
     for path in (out / PACK_NAME, out / PARTIAL_FOLDER / _SOURCE_NAME):
         if not path.is_file():
             continue
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if (found.get("source") if path.name == PACK_NAME else found) != source:
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            found = found["source"] if path.name == PACK_NAME else found
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path}: damaged; give another folder, or delete this one") from error
+        if found != source:
             raise ConfigError(
                 f"{out}: packed of another data set, of another state of it or with another shard size; give another "
                 "folder, or delete this one"
             )
-        return path.name == PACK_NAME
-    if any(out.glob(SHARD_NAMES)):
-        raise ConfigError(f"{out}: holds shards that are not of this data set; give another folder")
+        return path.name == PACK_NAME and _is_whole(out)
+    # What lies there may be a data set, whose manifest and annotations would be replaced.
+    if others := sorted(path.name for path in out.iterdir() if not path.name.startswith(".")):
+        held = dataset_state(out).kind or _some(others)
+        raise ConfigError(f"{out}: holds {held}; give a new or an empty folder for the shards")
     return False
+
+
+def _is_whole(out: Path) -> bool:
+    """Whether index and shards are there as pack.json says."""
+    try:
+        for modality in packed_modalities(out):
+            PackedRoot(out, modality)
+    except DatasetError as error:
+        notice(f"{error}. It is packed again now")
+        return False
+    return True
 
 
 def _write_shards(tree: FrameTree, videos: list[str], out: Path, source: dict[str, Any]) -> None:
     partial = out / PARTIAL_FOLDER
     write_json(partial / _SOURCE_NAME, source)
-    done = sum(len(shard.videos) for shard in _finished_shards(out))
+    (out / PACK_NAME).unlink(missing_ok=True)  # of a damaged pack
+    done = _finished_videos(out)
     with progress(len(videos), "pack", "videos") as advance:
         advance(done)
         number = sum(1 for _ in _finished_shards(out))
@@ -236,6 +289,10 @@ def _finished_shards(out: Path) -> Iterator[_Shard]:
         yield _Shard(noted["videos"], size_bytes=noted["size_bytes"])
 
 
+def _finished_videos(out: Path) -> int:
+    return sum(len(shard.videos) for shard in _finished_shards(out))
+
+
 def _write_index(tree: FrameTree, out: Path, source: dict[str, Any]) -> None:
     """Join the notes of the shards; pack.json comes last."""
     videos: dict[str, Entry] = {}
@@ -263,16 +320,33 @@ def _copy_records(dataset: Path, out: Path) -> None:
     shutil.rmtree(out / PARTIAL_FOLDER, ignore_errors=True)
 
 
-def _summary(out: Path, *, packed_before: bool) -> PackSummary:
+def _summary(out: Path, needed: NeededFields | None) -> PackSummary:
     content = json.loads((out / PACK_NAME).read_text(encoding="utf-8"))
     present = np.load(out / INDEX_NAME, mmap_mode="r", allow_pickle=False)["offset"] > 0
     totals, incomplete = np.zeros(3, np.int64), []
     for name, (_, row, *counts) in content["videos"].items():
-        ends = np.cumsum([row, *counts])
-        found = [int(present[start:end].sum()) for start, end in pairwise(ends)]
-        totals += found
-        if found != counts or counts[1] != counts[2]:
+        planes = [present[start:end] for start, end in pairwise(np.cumsum([row, *counts]))]
+        totals += [plane.sum() for plane in planes]
+        if not _is_complete(planes, needed):
             incomplete.append(name)
     frames, fields = int(totals[0]), int(totals[1:].min())
     shards = content["shards"]
-    return PackSummary(len(content["videos"]), frames, fields, len(shards), sum(shards), incomplete, packed_before)
+    return PackSummary(len(content["videos"]), frames, fields, len(shards), sum(shards), incomplete)
+
+
+def _is_complete(planes: Sequence[NDArray[np.bool_]], needed: NeededFields | None) -> bool:
+    """Whether a video has the images it should have; of each plane (frames, u, v): which numbers from 1 are there."""
+    frames, *flow = planes
+    if needed is None or len(frames) < MIN_FRAMES:
+        return all(plane.all() for plane in planes) and len(flow[0]) == len(flow[1])
+    wanted = np.array(sorted(needed.numbers(len(frames))))
+    return bool(frames.all()) and all(len(plane) >= wanted[-1] and plane[wanted - 1].all() for plane in flow)
+
+
+def _in_units(size_bytes: int) -> str:
+    scale, unit = next((one for one in ((1e9, "GB"), (1e6, "MB")) if size_bytes >= one[0]), (1e3, "kB"))
+    return f"{size_bytes / scale:.1f} {unit}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

@@ -26,6 +26,7 @@ from stmulnet.errors import DatasetError
 from stmulnet.video.trees import FLOW_FOLDER, FRAME_PREFIXES, FRAMES_FOLDER, ImageRoot, Layout, Wanted
 
 PACK_NAME, INDEX_NAME, SHARD_NAMES = "pack.json", "index.npy", "shard-*.tar"
+PARTIAL_FOLDER = ".partial"  # while it is packed
 FORMAT, VERSION = "stmulnet pack", 1
 ROW = np.dtype([("offset", "<i8"), ("size", "<i4")])
 FOLDERS = (f"{FRAMES_FOLDER}/{{video}}", f"{FLOW_FOLDER}/u/{{video}}", f"{FLOW_FOLDER}/v/{{video}}")  # of the planes
@@ -56,7 +57,9 @@ def is_packed(dataset: Path) -> bool:
     if (dataset / PACK_NAME).is_file():
         return True
     if dataset.is_dir() and any(dataset.glob(SHARD_NAMES)):
-        raise DatasetError(f"{dataset}: shards without {PACK_NAME}: not finished; run the same `stmulnet pack` again")
+        if (dataset / PARTIAL_FOLDER).is_dir():
+            raise DatasetError(f"{dataset}: the packing is not finished; run the same `stmulnet pack` again")
+        raise DatasetError(f"{dataset}: shards, but no {PACK_NAME}; copy it as well, or pack into an empty folder")
     return False
 
 
@@ -93,7 +96,7 @@ class PackedRoot(ImageRoot):
         modality: ``"frames"`` or ``"flow"``.
 
     Raises:
-        DatasetError: It is damaged, a shard is missing or has another size, or it lacks the modality.
+        DatasetError: It is damaged, the index or a shard is missing or has another size, or it lacks the modality.
     """
 
     def __init__(self, dataset: Path, modality: str) -> None:
@@ -111,6 +114,7 @@ class PackedRoot(ImageRoot):
         entries = content["videos"].items()
         self._videos = {name: PackedVideo(shard, row, counts) for name, (shard, row, *counts) in entries}
         self._check_shards()
+        _open_index(dataset, self._rows)
 
     @property
     def num_shards(self) -> int:
@@ -169,14 +173,7 @@ class PackedRoot(ImageRoot):
 
     @cached_property
     def _index(self) -> NDArray[np.void]:
-        path = self.root / INDEX_NAME
-        try:
-            index = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise DatasetError(f"{path}: the index of the packed data set cannot be read: {error}") from error
-        if not isinstance(index, np.ndarray) or index.dtype != ROW or index.shape != (self._rows,):
-            raise DatasetError(f"{path}: not the index of this packed data set; copy or pack it again")
-        return index
+        return _open_index(self.root, self._rows)
 
     def _check_shards(self) -> None:
         for number, size in enumerate(self._shard_sizes):
@@ -221,6 +218,21 @@ def _read_run(file: io.FileIO, shard: Path, run: Sequence[_Member]) -> dict[int,
         raise DatasetError(f"{shard}: {run[0].name} is not where the index says; copy or pack the shard again")
     places = ((member.offset, member.offset - start, member.size) for member in run)
     return {offset: data[place : place + size] for offset, place, size in places}
+
+
+def _open_index(dataset: Path, rows: int) -> NDArray[np.void]:
+    path = dataset / INDEX_NAME
+    try:
+        index = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path}: missing, the index of the packed data set; copy or pack it again") from error
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, EOFError) as error:  # what NumPy says of it is advice for others
+        raise DatasetError(f"{path}: damaged; copy or pack it again") from error
+    if not isinstance(index, np.ndarray) or index.dtype != ROW or index.shape != (rows,):
+        raise DatasetError(f"{path}: not the index of this packed data set; copy or pack it again")
+    return index
 
 
 def _read_pack(dataset: Path) -> dict[str, Any]:
