@@ -3,7 +3,6 @@
 # H x W pixels; flow channel 0 is u (to the right), channel 1 is v (downwards)
 
 import numpy as np
-from matplotlib.colors import hsv_to_rgb
 from numpy.typing import NDArray
 
 
@@ -18,11 +17,14 @@ def flow_colours(flow_px: NDArray[np.floating], *, full_px: float) -> NDArray[np
         RGB images (..., H, W, 3), uint8.
     """
     u, v = np.moveaxis(np.asarray(flow_px, dtype=np.float32), -3, 0)
-    hue = np.arctan2(v, u) / (2 * np.pi) % 1.0
-    saturation = np.clip(np.hypot(u, v) / full_px, 0.0, 1.0)
-    # A tiny negative angle modulo 1 can round to exactly 1.0, which the colour conversion accepts as well.
-    hsv = np.stack([hue, saturation, np.ones_like(hue)], axis=-1)
-    return np.asarray(np.rint(255 * hsv_to_rgb(hsv)), dtype=np.uint8)
+    sextant = np.arctan2(v, u) * np.float32(3 / np.pi)  # the hue in steps of 60 degrees
+    saturation = np.clip(np.hypot(u, v) / np.float32(full_px), 0, 1)
+    images = np.empty((*u.shape, 3), dtype=np.uint8)
+    for channel, offset in enumerate((5, 3, 1)):  # HSV to RGB of full value, one channel at a time
+        place = (sextant + offset) % 6
+        lack = np.clip(np.minimum(place, 4 - place), 0, 1)
+        images[..., channel] = np.rint(255 - 255 * saturation * lack)
+    return images
 
 
 def full_colour_speed(flow_px: NDArray[np.floating]) -> float:
