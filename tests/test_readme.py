@@ -94,11 +94,21 @@ def test_official_weights_of_the_readme(
 
 
 def test_python_block_of_the_data_page(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = blocks(PROJECT / "docs" / "data.md", "python")
+    (code,) = (block for block in blocks(PROJECT / "docs" / "data.md", "python") if "make_moving_shapes" in block)
     quick = code.replace("groups_train=4, groups_test=2", "groups_train=1, groups_test=1, size=64, num_frames=4")
     assert quick != code
     exec(compile(quick, "data.md", "exec"), {})
     assert capsys.readouterr().out.startswith("shapes")
+
+
+def test_clips_of_the_data_page(workplace: Path, tiny_project: TinyProject, capsys: pytest.CaptureFixture[str]) -> None:
+    code = next(block for block in blocks(PROJECT / "docs" / "data.md", "python") if "in_folder" in block)
+    shutil.copytree(tiny_project.dataset, workplace / "data" / "mine")
+    exec(compile(code, "data.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert all(line.startswith("torch.Size([") and "5, 3, 224, 224]) torch.Size([" in line for line in lines)
+    assert any(name in lines[0] for name in tiny_project.class_names)
 
 
 NETWORKS = PROJECT / "docs" / "networks.md"

@@ -10,13 +10,15 @@ import torch
 from torch.utils.data import DataLoader
 
 from stmulnet.datasets import transforms
-from stmulnet.datasets.annotations import Annotation, VideoRecord
+from stmulnet.datasets.annotations import Annotation, VideoRecord, to_json
 from stmulnet.datasets.base import FrameSampling, TwoStreamDataset
 from stmulnet.datasets.calls import LoaderCall
+from stmulnet.datasets.lists import SplitLists
 from stmulnet.datasets.sampling import RandomStrideFrames, UniformFrames, flow_numbers
 from stmulnet.datasets.transforms import TestTransform as WholeFrame
 from stmulnet.datasets.transforms import TrainTransform
 from stmulnet.errors import AnnotationError, ConfigError, DatasetError, VideoTooShortError
+from stmulnet.files import write_json
 from stmulnet.video.store import FrameTree, write_flow, write_frames
 
 RECORDS = [VideoRecord("a", 0, 30), VideoRecord("b", 1, 14), VideoRecord("c", 1, 22)]
@@ -52,6 +54,40 @@ def _levels(images: torch.Tensor) -> npt.NDArray[np.uint8]:
     values = images.numpy()
     assert np.all(values == values[..., :1, :1])
     return np.asarray(values[..., 0, 0], np.uint8)
+
+
+def test_places_may_be_text(root: Path) -> None:
+    annotation = root / "annot01.json"
+    lists = SplitLists(["x", "y"], {"a": 0, "b": 1, "c": 1}, {})
+    write_json(annotation, to_json(lists, {r.video: r.num_frames for r in RECORDS}, {v: v for v in "abc"}))
+    options: dict[str, Any] = {"subset": "training", "sampling": RandomStrideFrames(3, (1, 4)), "seed": 5}
+    given = TwoStreamDataset(str(annotation), str(root / "images"), str(root / "flows"), **options)
+    assert _same(given, _dataset(root))
+    assert _same(TwoStreamDataset.in_folder(str(annotation), str(root), **options), _dataset(root))
+
+
+@pytest.mark.parametrize(
+    ("frames", "flow", "message"),
+    [
+        (
+            "images",
+            "",
+            r"{root}: not the folder of the flow: give {root}/flows as flow_root, or the data set's folder to",
+        ),
+        ("images", "flows/u", "{root}/flows/u: not the folder of the flow: give {root}/flows as flow_root"),
+        ("images", "images", "{root}/images: not the folder of the flow: give {root}/flows as flow_root"),
+        ("flows", "flows", "{root}/flows: not the folder of the frames: give {root}/images as frames_root"),
+        ("images", "none", "{root}/none: no such folder; give the folder of the extracted images"),
+    ],
+)
+def test_another_folder_of_the_data_set(root: Path, frames: str, flow: str, message: str) -> None:
+    with pytest.raises(DatasetError, match="^" + message.format(root=root)):
+        TwoStreamDataset(Annotation(["x", "y"], RECORDS, []), root / frames, root / flow, subset="training")
+
+
+def test_a_folder_of_frames_is_no_data_set(root: Path) -> None:
+    with pytest.raises(DatasetError, match="images: no flow in this folder, which the motion stream needs; give the f"):
+        TwoStreamDataset.in_folder(Annotation(["x", "y"], RECORDS, []), root / "images", subset="training")
 
 
 @pytest.mark.parametrize("cache", [False, True])

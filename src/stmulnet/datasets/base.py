@@ -3,6 +3,7 @@
 T sampled frames, m distinct flow fields of their stacks, H x W pixels; everything is uint8, 0..255, RGB order.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from stmulnet.datasets.sampling import RandomStrideFrames, UniformFrames, flow_n
 from stmulnet.datasets.transforms import Transform
 from stmulnet.errors import ConfigError, DatasetError, VideoTooShortError
 from stmulnet.video.store import FrameTree, find_images
+from stmulnet.video.trees import Roots
 
 STREAMS = ("appearance", "motion")
 
@@ -55,8 +57,10 @@ class TwoStreamDataset(Dataset[ClipSample]):
 
     Args:
         annotation: An annotation file or its content.
-        frames_root: Folder of the RGB frames, or of a packed data set; may be None where ``streams`` lacks appearance.
-        flow_root: Folder of the flow images, or of a packed data set; may be None where ``streams`` lacks motion.
+        frames_root: Folder of the RGB frames, e.g. ``data/ucf101/images``, or of a packed data set; may be None where
+            ``streams`` lacks appearance. Where frames and flow lie in one folder, `in_folder` finds both.
+        flow_root: Folder of the flow, e.g. ``data/ucf101/flows``, or of a packed data set; may be None where
+            ``streams`` lacks motion.
         subset: ``"training"`` or ``"validation"``.
         sampling: Which frames of a video: (number of frames, generator) -> 1-based numbers. None takes the official
             rule of the subset: `RandomStrideFrames` for training, `UniformFrames` for validation.
@@ -75,9 +79,9 @@ class TwoStreamDataset(Dataset[ClipSample]):
 
     def __init__(
         self,
-        annotation: Annotation | Path,
-        frames_root: Path | None,
-        flow_root: Path | None,
+        annotation: Annotation | Path | str,
+        frames_root: Path | str | None,
+        flow_root: Path | str | None,
         *,
         subset: str,
         sampling: FrameSampling | None = None,
@@ -89,7 +93,7 @@ class TwoStreamDataset(Dataset[ClipSample]):
     ) -> None:
         if not streams or not set(streams) <= set(STREAMS):
             raise ConfigError(f"streams must be one or both of {', '.join(STREAMS)}, got {tuple(streams)}")
-        annotation = annotation if isinstance(annotation, Annotation) else load_annotation(annotation)
+        annotation = annotation if isinstance(annotation, Annotation) else load_annotation(Path(annotation))
         self.class_names = annotation.class_names
         self.records: list[VideoRecord] = annotation.records(subset)
         roots = {"appearance": ("frames_root", frames_root), "motion": ("flow_root", flow_root)}
@@ -97,8 +101,7 @@ class TwoStreamDataset(Dataset[ClipSample]):
             name, root = roots[stream]
             if root is None:
                 raise ConfigError(f"the {stream} stream needs {name}, the folder of its images, but got None")
-        # Both at once: how fields are numbered may depend on the frames beside them.
-        self.tree = FrameTree(*(root if stream in streams else None for stream, (_, root) in roots.items()))
+        self.tree = _open_tree(*(root if stream in streams else None for stream, (_, root) in roots.items()))
         self._rgb = _Reader(self.tree, "rgb", cache=cache) if "appearance" in streams else None
         self._flow = _Reader(self.tree, "flow", cache=cache) if "motion" in streams else None
         self._sampling = sampling or (RandomStrideFrames() if subset == "training" else UniformFrames())
@@ -112,8 +115,8 @@ class TwoStreamDataset(Dataset[ClipSample]):
     @classmethod
     def in_folder(
         cls,
-        annotation: Annotation | Path,
-        dataset: Path,
+        annotation: Annotation | Path | str,
+        dataset: Path | str,
         *,
         subset: str,
         streams: Sequence[str] = STREAMS,
@@ -123,7 +126,7 @@ class TwoStreamDataset(Dataset[ClipSample]):
 
         Args:
             annotation: An annotation file or its content.
-            dataset: The folder; see `stmulnet.video.store.find_images`.
+            dataset: The folder, e.g. ``data/ucf101``; see `stmulnet.video.store.find_images`.
             subset: ``"training"`` or ``"validation"``.
             streams: Streams to read.
             options: Further arguments of the class.
@@ -131,11 +134,12 @@ class TwoStreamDataset(Dataset[ClipSample]):
         Raises:
             DatasetError: Frames or flow that a stream needs are not there.
         """
-        roots = find_images(dataset)
+        roots = find_images(Path(dataset))
         for stream, root, what in zip(STREAMS, roots, ("frames", "flow"), strict=True):
             if stream in streams and root is None:
                 raise DatasetError(
-                    f"{dataset}: no {what} in this folder, which the {stream} stream needs; extract them"
+                    f"{dataset}: no {what} in this folder, which the {stream} stream needs; give the folder of the "
+                    "data set, which holds frames and flow, or extract them"
                 )
         return cls(annotation, roots.frames, roots.flow, subset=subset, streams=streams, **options)
 
@@ -176,6 +180,31 @@ class TwoStreamDataset(Dataset[ClipSample]):
     def _draw_calls(self) -> EpochCalls:
         num_frames = [record.num_frames for record in self.records]
         return EpochCalls(num_frames, size=self._call_videos, seed=self._seed, epoch=int(self._epoch))
+
+
+def _open_tree(frames_root: Path | str | None, flow_root: Path | str | None) -> FrameTree:
+    """Open both at once: how fields are numbered may depend on the frames beside them."""
+    roots = Roots(*(None if root is None else Path(root) for root in (frames_root, flow_root)))
+    try:
+        return FrameTree(*roots)
+    except DatasetError:
+        for modality, root in roots._asdict().items():
+            if root and root.is_dir() and (meant := _nearby(root, modality)):
+                raise DatasetError(
+                    f"{root}: not the folder of the {modality}: give {meant} as {modality}_root, or the data set's "
+                    "folder to TwoStreamDataset.in_folder"
+                ) from None
+        raise
+
+
+def _nearby(root: Path, modality: str) -> Path | None:
+    """The frames or the flow of the data set that a folder holds or lies in; None where they are in it as it is."""
+    for folder in (root, root.parent):
+        with contextlib.suppress(DatasetError):
+            found: Path | None = getattr(find_images(folder), modality)
+            if found:
+                return None if found == root else found
+    return None
 
 
 def _gather(images: Tensor | None, positions: Tensor | None) -> Tensor:
