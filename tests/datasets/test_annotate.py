@@ -53,7 +53,7 @@ def test_every_split_is_written(lists: Path, dataset: Path, capsys: pytest.Captu
     annotation = load_annotation(dataset / "annotations" / "annot02.json")
     assert annotation.training == [VideoRecord("v_A_g02_c01", 0, 14), VideoRecord("v_B_g02_c01", 1, 13)]
     printed = capsys.readouterr().out
-    assert "annot01.json: 2 classes, 2 training and 1 validation videos" in printed
+    assert "annot01.json: 2 classes, 2 training and 1 validation video\n" in printed
     assert "on disk but in no list: 1 video (v_B_g09_c01)" in printed
 
 

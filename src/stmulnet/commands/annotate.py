@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from stmulnet.console import notice
+from stmulnet.console import counted, notice
 from stmulnet.datasets.annotations import to_json
 from stmulnet.datasets.inventory import Inventory, take_stock
 from stmulnet.datasets.lists import SUBSETS, SplitLists, empty_classes, shared_groups, some_videos
@@ -137,8 +137,8 @@ def _print(summary: AnnotateSummary, contents: Mapping[int, SplitLists], report:
     for split, path in summary.files.items():
         content = contents[split].without(stock.unusable)
         print(
-            f"{path}: {len(content.class_names)} classes, {len(content.training)} training and "
-            f"{len(content.validation)} validation videos"
+            f"{path}: {counted(len(content.class_names), 'class', 'classes')}, {len(content.training)} training and "
+            f"{counted(len(content.validation), 'validation video')}"
         )
         for subset in SUBSETS:
             if empty := empty_classes(content, subset):

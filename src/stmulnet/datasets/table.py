@@ -43,7 +43,9 @@ def read_table(path: Path) -> dict[int, SplitLists]:
     for split, subset, name, video in rows:
         subsets = splits.setdefault(split, {word: {} for word in ("training", "validation", "unused")})
         if video in subsets[subset]:
-            raise AnnotationError(f"{path}: {video} is there twice in split {split}, for {subset}")
+            classes = sorted({class_names[subsets[subset][video]], name})
+            of_two = f", of class {classes[0]} and of class {classes[1]}" if len(classes) == 2 else ""
+            raise AnnotationError(f"{path}: {video} is there twice in split {split}, for {subset}{of_two}; leave one")
         subsets[subset][video] = label_of[name]
     return {split: _lists(f"{path}: split {split}", class_names, splits[split]) for split in sorted(splits)}
 
@@ -68,17 +70,17 @@ def _rows(path: Path) -> list[Row]:
     if len(lines) < 2:
         raise AnnotationError(f"{path}: the file is empty; it needs a header and a line per video")
     (_, header), *body = lines
-    columns = _columns(path, [name.lower() for name in header])
+    columns = _columns(path, header)
     return [_row(f"{path}:{number}", line, len(header), columns) for number, line in body]
 
 
 def _columns(path: Path, header: list[str]) -> dict[str, int]:
-    wanted: dict[str, int] = {
-        name: header.index(name) for name in ("video", "class", "subset", "split") if name in header
-    }
+    names = [name.lower() for name in header]
+    known = ("video", "class", "subset", "split")
+    wanted: dict[str, int] = {name: names.index(name) for name in known if name in names}
     if "subset" not in wanted and "split" in wanted:
         wanted["subset"] = wanted.pop("split")
-    if len(wanted) < 3 or "subset" not in wanted or any(header.count(name) > 1 for name in wanted):
+    if len(wanted) < 3 or "subset" not in wanted or any(names.count(name) > 1 for name in wanted):
         raise AnnotationError(
             f"{path}: the first line must name the columns video, class and subset (and split, for several splits), "
             f"each once, with commas between; got {', '.join(header)}"
