@@ -10,7 +10,7 @@ import pytest
 from matplotlib import image as matplotlib_image
 
 from stmulnet.class_names import CLASS_NAMES
-from stmulnet.evaluation.bootstrap import Bootstrap
+from stmulnet.evaluation.bootstrap import Bootstrap, bootstrap
 from stmulnet.evaluation.figures import LearningCurve
 from stmulnet.evaluation.metrics import top_classes
 from stmulnet.evaluation.pictures import image_uri, thumbnails
@@ -222,6 +222,16 @@ def test_bootstrap_intervals_take_the_place_of_wilsons(scores: np.ndarray, label
     over_videos = result_row("A", scores, labels, bootstrap=Bootstrap((0, 1), (0, 1), (0, 1), units=40))
     assert "bootstrap over the videos" in render_report(Report("T", "L", NAMES, [over_videos]))
     assert "(Wilson)" in render_report(Report("T", "L", NAMES, [wilson]))
+
+
+def test_interval_is_wilsons_where_every_draw_is_the_same(labels: np.ndarray) -> None:
+    right = np.eye(6)[labels]
+    row = result_row("A", right, labels, bootstrap=bootstrap(right, labels, resamples=50))
+    assert row.accuracy_range == pytest.approx((40 / (40 + 1.96**2), 1), abs=1e-4)
+    assert row.top5_range == row.accuracy_range
+    assert row.mean_class_range is None
+    page = render_report(Report("T", "L", NAMES, [row]))
+    assert "(bootstrap over the videos; Wilson where all videos are right, or none)" in page
 
 
 def test_classes_are_listed_hardest_first(scores: np.ndarray, labels: np.ndarray) -> None:

@@ -13,6 +13,7 @@ from stmulnet.evaluation.metrics import ReliabilityBins, expected_calibration_er
 from stmulnet.evaluation.svg import Chart, coordinate, percent
 
 NUM_LINE_STYLES = 6
+MAX_DOTS = 40
 LINE_WIDTH_PX, LINE_HEIGHT_PX = 480.0, 270.0
 RELIABILITY_SIDE_PX, HISTOGRAM_PX = 250.0, 80.0
 
@@ -140,10 +141,11 @@ def _line_chart(lines: Sequence[tuple[str, Sequence[float], Sequence[float]]], w
     for number, (name, xs, ys) in enumerate(lines):
         known = [(float(x), float(y)) for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]
         style = f"s{number % NUM_LINE_STYLES}"
+        radius = 2.6 if len(known) <= MAX_DOTS else 1.2  # of many, dots would hide the line
         points = " ".join(",".join(map(coordinate, place(*point))) for point in known)
         chart.add("polyline", f"curve {style}", points=points)
         for x, y in known:
             value = percent(y) if share else f"{y:.3g}"
             cx, cy = place(x, y)
-            chart.add("circle", f"dot {style}", f"{name}, epoch {x:g}: {value}", cx=cx, cy=cy, r=2.6)
+            chart.add("circle", f"dot {style}", f"{name}, epoch {x:g}: {value}", cx=cx, cy=cy, r=radius)
     return chart.svg()

@@ -61,19 +61,18 @@ class ResultRow:
     @property
     def accuracy_range(self) -> tuple[float, float]:
         """Ends of the 95 % interval of the top-1 accuracy, 0..1."""
-        return self.bootstrap.top1 if self.bootstrap else (self.accuracy.low, self.accuracy.high)
+        return _interval(self.accuracy, self.bootstrap.top1 if self.bootstrap else None)
 
     @property
     def top5_range(self) -> tuple[float, float] | None:
         """Ends of the 95 % interval of the top-5 accuracy, 0..1."""
-        if self.top5 is None:
-            return None
-        return self.bootstrap.top5 if self.bootstrap else (self.top5.low, self.top5.high)
+        return self.top5 and _interval(self.top5, self.bootstrap.top5 if self.bootstrap else None)
 
     @property
     def mean_class_range(self) -> tuple[float, float] | None:
         """Ends of the 95 % interval of the mean class accuracy, 0..1; only a bootstrap gives it."""
-        return self.bootstrap.mean_class if self.bootstrap else None
+        drawn = self.bootstrap.mean_class if self.bootstrap else None
+        return drawn if drawn and drawn[0] < drawn[1] else None
 
 
 @dataclass(frozen=True)
@@ -277,6 +276,11 @@ def render_report(report: Report) -> str:
 def write_report(path: Path, report: Report) -> None:
     """Render the page and write it in one step."""
     write_text(path, render_report(report))
+
+
+def _interval(share: Proportion, drawn: tuple[float, float] | None) -> tuple[float, float]:
+    """The bootstrap's interval; Wilson's without one, and where every draw is the same (all videos right, or none)."""
+    return drawn if drawn and drawn[0] < drawn[1] else (share.low, share.high)
 
 
 def _spread(numbers: NDArray[np.integer], count: int) -> list[int]:
