@@ -1,5 +1,6 @@
 """The command table: exit codes, one-line errors, quick help."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -70,7 +71,7 @@ def test_bad_option_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
             "--splits must be a list of whole numbers such as [1, 2] or null, got 9",
         ),
         (["train", "--strides", "5"], "--strides must be a list of 2 whole numbers, got 5"),
-        (["train", "--device", "tpu"], "--device must be one of auto, cpu, cuda, got tpu"),
+        (["train", "--precision", "half"], "--precision must be one of float32, bf16, fp16, got half"),
         (["train", "--network-options", "x"], "--network-options must be a table such as {name: value} or null, got x"),
         (["predict", "b\udcff.avi", "--weights", "x"], "VIDEOS: the name of the file is not UTF-8; rename it"),
         (["extract", "--config", "nowhere.yaml"], "--config: File does not exist"),
@@ -129,11 +130,50 @@ def test_interruption_has_its_own_exit_code(
     from stmulnet.commands import demo
 
     def interrupted(*, seed: int = 0) -> None:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(*said)
 
     monkeypatch.setattr(demo, "demo", interrupted)
+    said: tuple[str, ...] = ()
     assert cli.main(["demo"]) == 130
-    assert "interrupted" in capsys.readouterr().err
+    assert capsys.readouterr().err == "stmulnet demo: interrupted\n"
+    said = ("2 of 3 done; the same command again goes on",)
+    assert cli.main(["demo"]) == 130
+    assert capsys.readouterr().err == "stmulnet demo: interrupted: 2 of 3 done; the same command again goes on\n"
+
+
+def test_the_end_signal_of_a_scheduler_is_an_interruption(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from stmulnet.commands import demo
+
+    def ended(*, seed: int = 0) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(demo, "demo", ended)
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli.main(["demo"]) == 130
+    assert capsys.readouterr().err == "stmulnet demo: interrupted\n"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize(("module", "status"), [("stmulnet.cli", -signal.SIGINT), ("stmulnet.commands.demo", 130)])
+def test_ctrl_c_during_the_imports_shows_no_traceback(module: str, status: int) -> None:
+    """A finder of modules sends it in the middle of them; shells tell either as 130."""
+    code = f"""
+import runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Finder:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+sys.argv = ["stmulnet", "demo"]
+runpy.run_module("stmulnet", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert done.stderr == ("" if status < 0 else "stmulnet demo: interrupted\n")
 
 
 def test_help_does_not_load_torch() -> None:

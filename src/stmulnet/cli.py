@@ -1,13 +1,17 @@
 """The command line: a table of verbs; only the chosen verb's module is imported."""
 
+import contextlib
 import importlib
 import inspect
 import io
 import os
 import re
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import Any, TextIO, get_args, get_origin, get_type_hints
 
 from stmulnet.console import notice
@@ -73,15 +77,16 @@ def usage() -> str:
 def _run(verb: str, arguments: list[str]) -> int:
     warnings.showwarning = _show_warning
     try:
-        module = importlib.import_module(f"stmulnet.commands.{verb.replace('-', '_')}")
-        function: Callable[..., Any] = getattr(module, verb.replace("-", "_"))
-        result = function(**_parse(verb, function, getattr(module, "POSITIONAL", ()), arguments))
-        sys.stdout.flush()  # a full disk or a closed pipe shows here, not in the interpreter's last moments
+        with _heeding_signals():
+            module = importlib.import_module(f"stmulnet.commands.{verb.replace('-', '_')}")
+            function: Callable[..., Any] = getattr(module, verb.replace("-", "_"))
+            result = function(**_parse(verb, function, getattr(module, "POSITIONAL", ()), arguments))
+            sys.stdout.flush()  # a full disk or a closed pipe shows here, not in the interpreter's last moments
     except StmulnetError as error:
         notice(f"stmulnet {verb}: error: {_one_line(error)}")
         return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        notice(f"stmulnet {verb}: interrupted")
+    except KeyboardInterrupt as interruption:  # may say what is kept, and how to go on
+        notice(": ".join([f"stmulnet {verb}: interrupted", *map(_one_line, interruption.args)]))
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output (head, less) has left
         _drop_output()
@@ -91,6 +96,27 @@ def _run(verb: str, arguments: list[str]) -> int:
         notice(f"stmulnet {verb}: error: {_system_problem(error)}; check that the place exists, is writable, has room")
         return EXIT_BAD_INPUT
     return int(getattr(result, "exit_code", EXIT_DONE))
+
+
+@contextlib.contextmanager
+def _heeding_signals() -> Iterator[None]:
+    """Let Ctrl-C, and alike the end signal of a job scheduler, raise KeyboardInterrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # not where a shell's background job is to ignore it
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, _interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _show_warning(

@@ -24,6 +24,8 @@ from stmulnet.flow.tvl1 import tvl1
 from stmulnet.video import extract as module
 from stmulnet.video import extract_job
 from stmulnet.video.extract import ExtractSummary, extract_videos
+from stmulnet.video.manifest import Manifest
+from stmulnet.video.state import dataset_state
 from stmulnet.video.store import open_tree
 
 Frames = npt.NDArray[np.uint8]
@@ -80,7 +82,8 @@ def test_summary_and_manifest(videos: Path, tmp_path: Path) -> None:
     summary = run(videos, tmp_path / "out")
     assert (summary.done, summary.skipped, summary.failures, summary.exit_code) == (3, 0, (), 0)
     assert (summary.frames, summary.pairs, summary.too_short) == (57, 54, ("b",))
-    assert "1 have fewer than the 11 frames a network needs: b" in str(summary)
+    assert str(summary).startswith("3 videos extracted, 0 complete already, 0 failed\n57 frames and 54 flow fields in ")
+    assert "1 video has fewer than the 11 frames a network needs: b" in str(summary)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["settings"]["frames"]["short_side"] == 32
     assert manifest["settings"]["flow"]["bound_px"] == 20.0
@@ -110,6 +113,7 @@ def test_second_run_does_nothing(videos: Path, tmp_path: Path, monkeypatch: pyte
     assert (summary.done, summary.skipped) == (0, 3)
     assert summary.too_short == ("b",)
     assert contents(tmp_path / "out") == before
+    assert str(summary).startswith("0 videos extracted, 3 complete already, 0 failed\n1 video has fewer")
 
 
 def test_incomplete_and_changed_videos_are_done_again(videos: Path, tmp_path: Path, encode: Encode) -> None:
@@ -122,8 +126,65 @@ def test_incomplete_and_changed_videos_are_done_again(videos: Path, tmp_path: Pa
     assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
 
 
+def test_an_entry_stays_until_it_is_replaced(videos: Path, tmp_path: Path) -> None:
+    """Whatever comes of the new file: the manifest says what should be on disk."""
+    run(videos, tmp_path / "out")
+    before = Manifest.load(tmp_path / "out" / "manifest.json").videos
+    (videos / "a.mp4").write_bytes(b"damaged since")
+    summary = run(videos, tmp_path / "out")
+    assert (summary.done, summary.skipped, len(summary.failures)) == (0, 2, 1)
+    assert Manifest.load(tmp_path / "out" / "manifest.json").videos == before
+    assert len(list((tmp_path / "out" / "images" / "a").iterdir())) == 12
+
+
+def interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_says_how_far_it_is_and_leaves_a_mark(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    one = extract_job.extract_one
+    monkeypatch.setattr(module, "extract_one", lambda job: interrupt() if job.name == "c" else one(job))
+    arguments = ["extract", str(videos), str(out), "--short-side", "32", "--workers", "1", "--flow-backend", "dis"]
+    assert main(arguments) == 130
+    assert capsys.readouterr().err == (
+        "stmulnet extract: interrupted: 2 of 3 videos done, which are kept; the same command again goes on from there\n"
+    )
+    assert list((out / ".partial").iterdir()) == []
+    assert dataset_state(out).unfinished == ("an extraction is at work or was stopped; the same command again goes on",)
+    assert main([*arguments, "--shard", "1/1"]) == 130
+    assert [path.name for path in (out / ".partial").iterdir()] == ["shard-1-of-1"]
+    monkeypatch.undo()
+    run(videos, out, only=["a"])  # a repair does not finish it
+    assert len(dataset_state(out).unfinished) == 1
+    assert run(videos, out).done == 1
+    assert dataset_state(out).unfinished == ()
+    run(videos, tmp_path / "fresh")
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize(
+    ("made", "kind"),
+    [
+        ("imports.json", "a data set of `stmulnet import-archive`"),
+        ("pack.json", "a packed data set"),
+        ("images/Class/a/frame000001.jpg", "frames or flow that were made elsewhere"),
+    ],
+)
+def test_a_data_set_of_another_kind_is_refused(videos: Path, tmp_path: Path, made: str, kind: str) -> None:
+    (tmp_path / "out" / made).parent.mkdir(parents=True)
+    (tmp_path / "out" / made).touch()
+    before = contents(tmp_path / "out")
+    with pytest.raises(ConfigError, match=f"out: holds {kind}, to which no videos can be added; give another folder"):
+        run(videos, tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+
+
 def test_leftovers_are_cleaned(videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
+    Manifest({}).save(out / "manifest.json")
     (out / ".partial" / "a-123" / "images").mkdir(parents=True)
     (out / "images" / "a").mkdir(parents=True)
     (out / "images" / "a" / "frame000099.jpg").touch()
@@ -137,11 +198,19 @@ def test_leftovers_are_cleaned(videos: Path, tmp_path: Path) -> None:
 def test_other_settings_are_refused(videos: Path, tmp_path: Path) -> None:
     run(videos, tmp_path / "out")
     before = contents(tmp_path / "out")
-    with pytest.raises(ConfigError, match=r"frames\.short_side is 32 there, 40 now.*another output folder") as caught:
+    with pytest.raises(ConfigError, match=r"--short-side was 32, is 40 now; use the .* another output folder"):
         run(videos, tmp_path / "out", short_side=40)
-    assert "jpeg_quality" not in str(caught.value)
-    with pytest.raises(ConfigError, match=r"flow\.backend is 'dis' there, 'opencv' now"):
+    with pytest.raises(ConfigError, match=r"settings: --flow-backend was dis, is opencv now; use"):
         run(videos, tmp_path / "out", flow_backend="opencv")
+    path = tmp_path / "out" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["settings"]["flow"] |= {"bound_px": 15, "rounding": "down", "a": 1, "b": 2}  # of another version
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(
+        ConfigError, match=r"flow\.a was 1, is not set now, .*flow\.bound_px was 15, .* and 1 more; use"
+    ):
+        run(videos, tmp_path / "out")
+    path.write_bytes(before["manifest.json"])
     assert contents(tmp_path / "out") == before
 
 
@@ -152,7 +221,7 @@ def test_other_library_version_is_noted(videos: Path, tmp_path: Path, capsys: py
     manifest["settings"]["frames"]["libraries"]["av"] = "1.0"
     path.write_text(json.dumps(manifest))
     assert run(videos, tmp_path / "out").skipped == 3
-    assert "library version frames.libraries.av is '1.0' there" in capsys.readouterr().err
+    assert "note: library version frames.libraries.av was 1.0, is " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"settings": {}}', '{"settings": {}, "videos": [{"name": "a"}]}'])
@@ -163,7 +232,9 @@ def test_broken_manifest_is_named(videos: Path, tmp_path: Path, text: str) -> No
         run(videos, tmp_path / "out")
 
 
-def test_broken_videos_do_not_stop_the_rest(videos: Path, tmp_path: Path, encode: Encode) -> None:
+def test_broken_videos_do_not_stop_the_rest(
+    videos: Path, tmp_path: Path, encode: Encode, capsys: pytest.CaptureFixture[str]
+) -> None:
     broken = encode("videos/b0.mp4", 30)
     broken.write_bytes(broken.read_bytes()[:-500])
     encode("videos/b1.mp4", 1)
@@ -177,7 +248,8 @@ def test_broken_videos_do_not_stop_the_rest(videos: Path, tmp_path: Path, encode
     assert "1 frame; flow needs two" in why_second
     assert "frames of 2400x2 would become 38400x32" in why_third
     assert why_fourth == "no such file"
-    assert f"failed: b0.mp4: {why_first}" in str(summary)
+    assert f"failed: b0.mp4: {why_first}\n" in capsys.readouterr().err
+    assert f"{tmp_path / 'out' / 'failures.txt'}: what failed, and why" in str(summary)
     assert str(tmp_path) not in why_first
     lines = (tmp_path / "out" / "failures.txt").read_text(encoding="utf-8").splitlines()
     assert lines == [f"{name}\t{reason}" for name, reason in summary.failures]
@@ -260,13 +332,16 @@ def test_command_line(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     arguments = ["extract", str(videos), str(tmp_path / "out"), "--short_side", "32", "--workers", "1"]
     arguments += ["--flow-backend", "dis"]
     assert main(arguments) == 0
-    assert "3 videos extracted, 0 were complete already, 0 failed\n57 frames and 54 flow" in capsys.readouterr().out
+    assert "3 videos extracted, 0 complete already, 0 failed\n57 frames and 54 flow" in capsys.readouterr().out
     several = [str(videos / "a.mp4"), str(videos / "Class"), *arguments[2:]]
     assert main(["extract", *several]) == 0
-    assert "0 videos extracted, 2 were complete already" in capsys.readouterr().out
+    assert "0 videos extracted, 2 complete already" in capsys.readouterr().out
     (videos / "bad.mp4").write_bytes(b"x" * 500)
     assert main(arguments) == 1
-    assert "failed: bad.mp4: not a video file" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "failed: bad.mp4: not a video file" in printed.err
+    assert "bad.mp4" not in printed.out
+    assert f"{tmp_path / 'out' / 'failures.txt'}: what failed, and why\n" in printed.out
     assert main(["extract", str(tmp_path / "none"), str(tmp_path / "out")]) == 2
 
 
@@ -330,7 +405,7 @@ def test_dis_is_stamped(videos: Path, tmp_path: Path) -> None:
     levels = open_tree(tmp_path / "out").read_flow("a", range(1, 12))
     u, v = np.median(levels, axis=(0, 2, 3)) * 40 / 255 - 20
     assert (u, v) == (pytest.approx(1, abs=0.3), pytest.approx(2, abs=0.3))
-    with pytest.raises(ConfigError, match=r"flow\.algorithm is 'DIS' there, 'TV-L1' now.*flow\.backend is 'dis' there"):
+    with pytest.raises(ConfigError, match="settings: --flow-backend was dis, is tvl1 now; use the same"):
         run(videos, tmp_path / "out", short_side=40, flow_backend="tvl1")
 
 
@@ -377,7 +452,7 @@ def test_only_needed_flow(videos: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert sum("flows/v/b" in path for path in part) == 4
     assert part == {path: whole[path] for path in part}
     assert run(videos, tmp_path / "part", short_side=40, needed=extract_job.NeededFields(25, every_third)).skipped == 3
-    with pytest.raises(ConfigError, match=r"flow\.only_for_test_frames is 25 there, None now"):
+    with pytest.raises(ConfigError, match="--flow-only-needed was given, is not now"):
         run(videos, tmp_path / "part", short_side=40)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from stmulnet.video.extract import extract_videos
+from stmulnet.video.state import dataset_state
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 NUM_VIDEOS = 8
@@ -98,19 +99,27 @@ def test_killed_run_is_taken_up(start: Callable[[], subprocess.Popen[str]], vide
 
 
 @pytest.mark.slow
-def test_ctrl_c(start: Callable[[], subprocess.Popen[str]], videos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(
+    start: Callable[[], subprocess.Popen[str]], videos: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Ctrl-C, and the end signal of a job scheduler."""
     out = tmp_path / "out"
     process = start()
     wait_until(lambda: len(finished(out)) >= 2)
-    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the workers as well
+    os.killpg(process.pid, number)  # a terminal, and many a scheduler, sends it to the workers as well
     _, errors = process.communicate(timeout=LIMIT_SEC)
     assert process.returncode == 130
-    assert "the same command again goes on from here" in errors
-    assert "Traceback" not in errors
     done = len(json.loads((out / "manifest.json").read_text())["videos"])
     assert done >= 2
-    assert not (out / ".partial").exists()
+    assert errors == (
+        f"stmulnet extract: interrupted: {done} of {NUM_VIDEOS} videos done, which are kept; the same command again "
+        "goes on from there\n"
+    )
+    assert list((out / ".partial").iterdir()) == []
+    assert len(dataset_state(out).unfinished) == 1
     check_resumed(videos, out, at_least=done)
+    assert dataset_state(out).unfinished == ()
 
 
 @pytest.mark.slow

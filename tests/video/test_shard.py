@@ -114,12 +114,16 @@ def test_the_journal_of_a_killed_shard_counts(videos: Path, tmp_path: Path, fres
     assert contents(out) == fresh
 
 
-def test_a_shard_goes_on_and_another_division_takes_over(videos: Path, tmp_path: Path, fresh: dict[str, bytes]) -> None:
+def test_a_shard_goes_on_and_another_division_takes_over(
+    videos: Path, tmp_path: Path, fresh: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     first = run(videos, out, shard="1/2")
     assert run(videos, out, shard="1/2").skipped == first.done
+    assert "another division" not in capsys.readouterr().err
     others = [run(videos, out, shard=f"{index}/3") for index in (1, 2, 3)]
     assert sum(summary.skipped for summary in others) == first.done
+    assert capsys.readouterr().err.count(f"note: {out} holds shard 1/2, of another division than ") == 3
     assert run(videos, out).done == 0
     assert contents(out) == fresh
 
@@ -139,11 +143,11 @@ def test_failures_of_shards(videos: Path, tmp_path: Path) -> None:
 
 def test_shards_made_with_different_settings(videos: Path, tmp_path: Path) -> None:
     run(videos, tmp_path / "out", shard="1/2")
-    with pytest.raises(ConfigError, match=r"frames\.short_side is 32 there, 40 now"):
+    with pytest.raises(ConfigError, match=r"--short-side was 32, is 40 now"):
         run(videos, tmp_path / "out", shard="2/2", short_side=40)
     run(videos, tmp_path / "other", shard="2/2", short_side=40)
     shutil.copytree(tmp_path / "other", tmp_path / "out", dirs_exist_ok=True)
-    with pytest.raises(ConfigError, match=r"manifest-shard-2-of-2\.json: made with other settings: frames\.short_side"):
+    with pytest.raises(ConfigError, match=r"manifest-shard-2-of-2\.json: made with other settings: --short-side"):
         load_manifests(tmp_path / "out")
 
 
@@ -159,6 +163,8 @@ def test_who_may_run_at_the_same_time(videos: Path, tmp_path: Path) -> None:
         run(videos, out, shard="1/2")
     with pytest.raises(DatasetError, match="another extraction is writing to this folder"):
         run(videos, out)
+    with pytest.raises(DatasetError, match="shard 1/2 is being extracted there, of another division than 1/3; wait"):
+        run(videos, out, shard="1/3")
     assert run(videos, out, shard="2/2").done > 0
     assert mine.is_dir()
     for descriptor in descriptors:

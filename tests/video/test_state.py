@@ -26,6 +26,7 @@ def touch(out: Path, name: str) -> None:
 KINDS: list[tuple[list[Callable[[Path], None]], str]] = [
     ([], ""),
     ([lambda out: touch(out, "notes.txt")], ""),
+    ([lambda out: touch(out, ".partial/shard-1-of-2/finished.jsonl")], ""),  # just begun
     ([manifest], "a data set of `stmulnet extract`"),
     ([lambda out: manifest(out, "manifest-shard-1-of-2.json"), images], "a data set of `stmulnet extract`"),
     ([lambda out: touch(out, "imports.json"), images], "a data set of `stmulnet import-archive`"),

@@ -2,7 +2,7 @@
 
 Unfinished parts of videos are in ``<out>/.partial`` (of a shard in a folder below it); a finished video is renamed into
 place, and only then is it entered in the journal and in the manifest. Whatever a killed run leaves in between is done
-again.
+again. The folder stays, empty, when a run is interrupted: the data set is not finished.
 """
 
 import contextlib
@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stmulnet.console import notice, progress
+from stmulnet.console import counted, notice, progress
 from stmulnet.constants import JPEG_QUALITY, MIN_FRAMES, STORED_SHORT_SIDE
-from stmulnet.errors import ConfigError, DatasetError, StmulnetError
+from stmulnet.errors import DatasetError, StmulnetError
 from stmulnet.files import check_output, locked, write_text
 from stmulnet.flow.estimate import takes_device
 from stmulnet.flow.tvl1_kernels import prepare_kernels
@@ -29,13 +29,14 @@ from stmulnet.video.manifest import (
     append_journal,
     check_settings,
     load_manifests,
+    manifest_paths,
     read_journal,
 )
-from stmulnet.video.pool import WorkerDiedError, default_workers, map_unordered
-from stmulnet.video.shard import Shard
+from stmulnet.video.pool import WorkerDiedError, check_workers, default_workers, map_unordered
+from stmulnet.video.shard import Shard, shards_in
 from stmulnet.video.sources import VideoSource, find_sources, open_sources
+from stmulnet.video.state import PARTIAL_FOLDER, check_extract_output
 
-PARTIAL_FOLDER = ".partial"
 FAILURES_NAME = "failures.txt"
 _JOURNAL_NAME = "finished.jsonl"
 _WORK_FOLDER = "work"
@@ -73,15 +74,15 @@ class ExtractSummary:
 
     def __str__(self) -> str:
         rate = self.pairs / self.seconds if self.seconds else 0.0
-        lines = [
-            f"{self.done} videos extracted, {self.skipped} were complete already, {len(self.failures)} failed",
-            f"{self.frames} frames and {self.pairs} flow fields in {self.seconds:.1f} s ({rate:.1f} pairs/s)",
-            *self.notes,
-        ]
+        videos = counted(self.done, "video")
+        lines = [f"{videos} extracted, {self.skipped} complete already, {len(self.failures)} failed"]
+        if self.done:
+            made = f"{counted(self.frames, 'frame')} and {counted(self.pairs, 'flow field')}"
+            lines.append(f"{made} in {self.seconds:.1f} s ({rate:.1f} pairs/s)")
+        lines += self.notes
         if self.too_short:
-            names = ", ".join(self.too_short)
-            lines.append(f"{len(self.too_short)} have fewer than the {MIN_FRAMES} frames a network needs: {names}")
-        lines += [f"failed: {source}: {reason}" for source, reason in self.failures]
+            some = counted(len(self.too_short), "video has", "videos have")
+            lines.append(f"{some} fewer than the {MIN_FRAMES} frames a network needs: {', '.join(self.too_short)}")
         return "\n".join(lines)
 
 
@@ -117,21 +118,28 @@ class _Place:
         partial = self.out / PARTIAL_FOLDER
         return [partial / _JOURNAL_NAME, *sorted(partial.glob(f"shard-*/{_JOURNAL_NAME}"))]
 
-    def clear(self) -> None:
-        """Remove what killed runs have left unfinished; the folder that a shard has locked stays."""
-        if self.shard is None:
-            shutil.rmtree(self.partial, ignore_errors=True)
-        shutil.rmtree(self.work, ignore_errors=True)
-        self.journal.unlink(missing_ok=True)
+    def begin(self) -> None:
+        """Remove what killed runs have left unfinished; the folder itself says that a run has begun."""
+        self.partial.mkdir(parents=True, exist_ok=True)
+        self._empty()
         for path in (self.manifest, self.failures):  # of a run that was killed between writing and renaming
             for leftover in self.out.glob(f".{path.stem}.*.partial{path.suffix}"):
                 leftover.unlink(missing_ok=True)
 
-    def close(self) -> None:
-        """Remove the folder of unfinished parts."""
-        shutil.rmtree(self.partial, ignore_errors=True)
-        with contextlib.suppress(OSError):  # other shards are at work
-            (self.out / PARTIAL_FOLDER).rmdir()
+    def end(self, *, finished: bool) -> None:
+        """Remove unfinished parts; where everything is finished, their folder as well."""
+        self._empty()
+        if finished:
+            shutil.rmtree(self.partial, ignore_errors=True)
+            with contextlib.suppress(OSError):  # other shards are at work
+                (self.out / PARTIAL_FOLDER).rmdir()
+
+    def _empty(self) -> None:
+        if self.shard is None:  # takes over from all shards
+            for path in self.partial.glob("shard-*"):
+                shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(self.work, ignore_errors=True)
+        self.journal.unlink(missing_ok=True)
 
 
 def extract_videos(
@@ -163,22 +171,25 @@ def extract_videos(
         shard: ``"i/n"``: only the i-th of n parts of the videos, divided by name. The parts may be made at the same
             time, on different machines, in one folder or in several. Each has its own manifest; without a shard, all
             are joined into one.
-        only: Names of the videos to do, also where they are complete; None for those that are not complete.
+        only: Names of the videos to do once more, also where they are complete: a repair, after which the data set is
+            as finished as before. None for those that are not complete.
 
     Returns:
         The summary; videos that cannot be decoded are in its failures.
 
     Raises:
         DatasetError: No videos, two of one name, or writing fails.
-        ConfigError: An argument is out of range, or the output is no writable folder or was made with other settings.
+        ConfigError: An argument is out of range, or the output is no writable folder, holds a data set that was not
+            extracted, or was made with other settings.
         StmulnetError: A worker process died.
+        KeyboardInterrupt: Interrupted; says how many videos are done.
     """
-    if workers is not None and workers < 1:
-        raise ConfigError(f"workers must be 1 or more, or None for one per core; got {workers}")
+    check_workers(workers)
     encoding = Encoding(short_side, flow_backend, jpeg_quality, needed, device)
     encoding.check()
     place = _Place(out, None if shard is None else Shard.parse(shard))
     check_output(out)
+    check_extract_output(out)
     settings = encoding.settings()
     sources = find_sources(videos)
     try:
@@ -201,11 +212,28 @@ def _alone(place: _Place) -> Iterator[None]:
             place.partial.mkdir(parents=True, exist_ok=True)
             busy = DatasetError(f"{place.out}: shard {place.shard} is being extracted already; wait for its end")
             stack.enter_context(locked(place.partial, busy))
+            _check_divisions(place, place.shard)
         for work in [place.work, *place.partial.glob(f"shard-*/{_WORK_FOLDER}")]:
             if work.is_dir():
                 with locked(work, None):
                     pass
         yield
+
+
+def _check_divisions(place: _Place, shard: Shard) -> None:
+    """Keep out shards of another division while they are at work, which may own the same videos; say what is there."""
+    partial = place.out / PARTIAL_FOLDER
+    for other in shards_in(path.name for path in partial.glob("shard-*")):
+        if other.count != shard.count:
+            busy = f"shard {other} is being extracted there, of another division than {shard}; wait for its end"
+            with locked(partial / other.label, DatasetError(f"{place.out}: {busy}")):
+                pass
+    others = [other for other in shards_in(p.name for p in manifest_paths(place.out)) if other.count != shard.count]
+    if others:
+        notice(
+            f"note: {place.out} holds shard {', '.join(map(str, others))}, of another division than {shard}: videos "
+            "done there are not done again, but only all shards of one division together are all videos"
+        )
 
 
 def _resumed(place: _Place, settings: dict[str, Any]) -> Manifest:
@@ -240,25 +268,15 @@ class _Run:
         for source in mine:
             entry = self._finished(source) if only is None else None
             if entry is None:
-                waiting.append(source)
-                self.manifest.videos.pop(source.name, None)
+                waiting.append(source)  # what the manifest says of it stays until it is replaced
             else:
                 self.manifest.videos[source.name] = entry
+        unfinished = self.place.partial.exists()
         self._save()  # before the journal and the leftovers of a killed run go
-        self.place.clear()
-        failures: dict[str, str] = {}
-        try:
-            self._extract_all(waiting, failures)
-        except KeyboardInterrupt:
-            notice("interrupted: finished videos are kept; the same command again goes on from here")
-            raise
-        finally:
-            self._save()
-            if only is None:
-                self._write_failures(failures)
-            self.place.close()
+        self.place.begin()
+        done, failures = self._extract_waiting(waiting, skipped=len(mine) - len(waiting), repair=only is not None)
+        self.place.end(finished=only is None or not unfinished)
         finished = self.manifest.videos
-        done = [finished[source.name] for source in waiting if source.name in finished]
         short = [s.name for s in mine if s.name in finished and finished[s.name].num_frames < MIN_FRAMES]
         return ExtractSummary(
             done=len(done),
@@ -268,11 +286,29 @@ class _Run:
             frames=sum(entry.num_frames for entry in done),
             pairs=sum(len(self.encoding.fields(entry.num_frames)) for entry in done),
             seconds=time.monotonic() - start,
-            notes=self._notes(len(mine), len(sources)),
+            notes=self._notes(len(mine), len(sources), failed=bool(failures) and only is None),
         )
 
-    def _notes(self, mine: int, total: int) -> tuple[str, ...]:
-        notes = []
+    def _extract_waiting(
+        self, waiting: Sequence[VideoSource], *, skipped: int, repair: bool
+    ) -> tuple[list[VideoEntry], dict[str, str]]:
+        """Extract and record, whatever happens: the entries of what was done, and reasons by source."""
+        done: list[VideoEntry] = []
+        failures: dict[str, str] = {}
+        try:
+            self._extract_all(waiting, done, failures, repair=repair)
+        except KeyboardInterrupt:
+            kept = f"{skipped + len(done)} of {counted(skipped + len(waiting), 'video')} done, which are kept"
+            raise KeyboardInterrupt(f"{kept}; the same command again goes on from there") from None
+        finally:
+            self._save()
+            if not repair:
+                self._write_failures(failures)
+            self.place.end(finished=False)
+        return done, failures
+
+    def _notes(self, mine: int, total: int, *, failed: bool) -> tuple[str, ...]:
+        notes = [f"{self.place.failures}: what failed, and why"] if failed else []
         if self.encoding.needed:
             notes.append(
                 f"only the flow that {self.encoding.needed.test_frames} test frames per video need: this data set is "
@@ -312,7 +348,9 @@ class _Run:
         else:
             self.place.failures.unlink(missing_ok=True)
 
-    def _extract_all(self, waiting: Sequence[VideoSource], failures: dict[str, str]) -> None:
+    def _extract_all(
+        self, waiting: Sequence[VideoSource], done: list[VideoEntry], failures: dict[str, str], *, repair: bool
+    ) -> None:
         if not waiting:
             return
         if self.encoding.flow_backend == "tvl1":
@@ -326,7 +364,11 @@ class _Run:
         try:
             with progress(len(waiting), "extract", "videos") as advance:
                 for job, result in map_unordered(extract_one, jobs, workers=workers, threads=in_threads):
-                    self._enter(job, result, failures)
+                    if isinstance(result, Failure):
+                        failures[job.opened.source.source] = result.reason
+                        notice(f"failed: {job.opened.source.source}: {result.reason}")
+                    else:
+                        done.append(self._enter(result, repair=repair))
                     advance(1)
         except WorkerDiedError as error:
             names = sorted(path.name.rpartition("-")[0] for path in self.place.work.iterdir() if path.is_dir())
@@ -336,10 +378,10 @@ class _Run:
                 "workers if memory is short (a script must call this below `if __name__ == '__main__':`)"
             ) from error
 
-    def _enter(self, job: Job, result: VideoEntry | Failure, failures: dict[str, str]) -> None:
-        if isinstance(result, Failure):
-            failures[job.opened.source.source] = result.reason
-            notice(f"failed: {job.opened.source.source}: {result.reason}")
-        else:
-            self.manifest.videos[job.name] = result  # first: an interruption saves this, a kill leaves the journal
-            append_journal(self.place.journal, result)
+    def _enter(self, entry: VideoEntry, *, repair: bool) -> VideoEntry:
+        before = self.manifest.videos.get(entry.name)
+        if repair and before:  # the same file, wherever it lies today
+            entry = replace(entry, source=before.source)
+        self.manifest.videos[entry.name] = entry  # first: an interruption saves this, a kill leaves the journal
+        append_journal(self.place.journal, entry)
+        return entry

@@ -21,6 +21,13 @@ MANIFEST_NAME = "manifest.json"
 SHARD_MANIFESTS = "manifest-shard-*-of-*.json"
 ONLY_FOR_TEST_FRAMES = "only_for_test_frames"  # in the settings of the flow: how many, where not all was computed
 _SETTINGS, _VIDEOS = "settings", "videos"
+_OPTIONS = {  # of `stmulnet extract`; what else is in the settings follows from them and from the software
+    "flow.backend": "--flow-backend",
+    f"flow.{ONLY_FOR_TEST_FRAMES}": "--flow-only-needed",
+    "frames.short_side": "--short-side",
+    "frames.jpeg_quality": "--jpeg-quality",
+}
+_SHOWN = 3  # differences in a message
 _LIBRARIES = "libraries"  # a part of the settings that may differ: a change of version is noted, not refused
 
 
@@ -113,17 +120,23 @@ def check_settings(found: dict[str, Any], wanted: dict[str, Any], path: Path) ->
         ConfigError: Any other setting differs; tells which.
     """
     old, new = dict(_flattened(found)), dict(_flattened(wanted))
-    differences = {
-        name: f"{name} is {old.get(name)!r} there, {new.get(name)!r} now"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
-    }
-    refused = [text for name, text in differences.items() if _LIBRARIES not in name.split(".")]
+    names = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+    refused = [name for name in names if _LIBRARIES not in name.split(".")]
     if refused:
+        shown = [name for name in refused if name in _OPTIONS] or refused[:_SHOWN]
+        texts = [_difference(name, old.get(name), new.get(name)) for name in shown]
+        more = f" and {len(refused) - _SHOWN} more" if shown == refused[:_SHOWN] and len(refused) > _SHOWN else ""
         raise ConfigError(
-            f"{path}: made with other settings: {'; '.join(refused)}; use the same ones or another output folder"
+            f"{path}: made with other settings: {', '.join(texts)}{more}; use the same ones or another output folder"
         )
-    return list(differences.values())
+    return [_difference(name, old.get(name), new.get(name)) for name in names]
+
+
+def _difference(name: str, old: object, new: object) -> str:
+    if name.endswith(ONLY_FOR_TEST_FRAMES):
+        return f"{_OPTIONS[name]} was {'given' if old else 'not given'}, {'is now' if new else 'is not now'}"
+    before, now = ("not set" if value is None else value for value in (old, new))
+    return f"{_OPTIONS.get(name, name)} was {before}, is {now} now"
 
 
 def append_journal(path: Path, entry: VideoEntry) -> None:

@@ -12,8 +12,12 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import TypeVar
 
+from stmulnet.errors import ConfigError
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class WorkerDiedError(Exception):
@@ -25,6 +29,12 @@ def default_workers() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1  # macOS and Windows
+
+
+def check_workers(workers: int | None) -> None:
+    """Raise ConfigError where a number of workers is none; None stands for one per core."""
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers must be 1 or more, got {workers}; one per core if not given")
 
 
 def map_unordered(
@@ -90,11 +100,14 @@ def _in_executor(
 
 @contextlib.contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Start processes that never see Ctrl-C: they inherit the mask, so none prints a traceback; we stop them."""
+    """Start processes that never see Ctrl-C, nor the end signal that a job scheduler sends to all processes of a job.
+
+    They inherit the mask, so none prints a traceback; we stop them.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     try:
         yield
     finally:
@@ -102,7 +115,8 @@ def _interrupts_held_back() -> Iterator[None]:
 
 
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in _STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     # Before the libraries are imported: one core per process.
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", NUMBA_NUM_THREADS="1")

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from stmulnet.errors import ConfigError
@@ -43,3 +44,10 @@ class Shard:
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
+
+
+def shards_in(names: Iterable[str]) -> list[Shard]:
+    """The shards whose labels are in names of files, by number of shards, then in order."""
+    matches = (re.search(r"shard-([0-9]+)-of-([0-9]+)", name) for name in names)
+    shards = {Shard(int(match[1]), int(match[2])) for match in matches if match}
+    return sorted(shards, key=lambda shard: (shard.count, shard.index))
