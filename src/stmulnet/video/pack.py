@@ -119,6 +119,7 @@ def pack_dataset(
         ConfigError: The size is too small, or the output cannot be written, lies in the data set or holds something
             else.
         DatasetError: The data set is in no known tree, is packed already, or an image or the manifest cannot be read.
+        KeyboardInterrupt: Interrupted; says how many videos are packed.
     """
     if shard_bytes < _MIN_SHARD_BYTES:
         raise ConfigError(f"shard_bytes must be at least {_MIN_SHARD_BYTES}, got {shard_bytes}")
@@ -140,9 +141,8 @@ def pack_dataset(
                 _write_shards(tree, videos, out, source)
                 _write_index(tree, out, source)
             except KeyboardInterrupt:
-                packed = f"{_finished_videos(out)} of {counted(len(videos), 'video')}"
-                notice(f"interrupted: {packed} packed; the same command again goes on from there")
-                raise
+                packed = f"{_finished_videos(out)} of {counted(len(videos), 'video')} packed"
+                raise KeyboardInterrupt(f"{packed}; the same command again goes on from there") from None
         _copy_records(dataset, out)
     test_frames = manifest.only_for_test_frames if manifest else None
     fitting = needed if needed and needed.test_frames == test_frames else None

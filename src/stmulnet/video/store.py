@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
+from stmulnet.console import counted
 from stmulnet.constants import JPEG_QUALITY
 from stmulnet.errors import DatasetError
 from stmulnet.video.packed import PackedRoot, is_packed, packed_modalities
@@ -62,7 +63,7 @@ class FrameTree:
         text = "; ".join(f"{name}: {f'{part.root.name}/{part.layout}' if part else 'none'}" for name, part in parts)
         packed = next((part for _, part in parts if isinstance(part, PackedRoot)), None)
         if packed:
-            text += f" (packed, {packed.num_shards} shards)"
+            text += f" (packed, {counted(packed.num_shards, 'shard')})"
         if self.flow and self.flow.skipped:
             text += " (as many as frames, as dense_flow writes them: number 2 leads from frame 1 to frame 2)"
         return text
