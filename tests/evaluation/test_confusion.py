@@ -125,7 +125,7 @@ def test_confused_classes_stand_together_in_a_frame() -> None:
     assert [set(cluster) for cluster in clusters if len(cluster) > 1] == [{3, 20, 25}]
     assert [min(cluster) for cluster in clusters] == sorted(set(range(30)) - {20, 25})
     framed = [shape for shape in ElementTree.fromstring(confusion_figure(counts, UCF101[:30], clusters=clusters))]
-    assert [shape.get("width") for shape in framed if shape.get("class") == "group"] == ["27"]
+    assert [shape.get("width") for shape in framed if shape.get("class") == "group"] == ["60"]
 
 
 @pytest.mark.parametrize("num_classes", [1, 2, 3])

@@ -13,6 +13,7 @@ MAX_CLASSES_WITH_COUNTS = 20
 GUIDE_EVERY = 5  # a line across a large matrix after every so many classes
 CLUSTER_SHARE = 0.05  # classes of which this share is confused, on average, stand together in a large matrix
 MAX_NAME_PX = 170.0
+MAX_GROWTH = 1.35
 TITLE_PX = 20.0  # room for the title of an axis
 DARK_HEAT = 0.72  # from this opacity on a number needs a light colour
 
@@ -89,8 +90,8 @@ class _Matrix:
     def __init__(self, names: Sequence[str], label: str) -> None:
         self.names = names
         self.large = len(names) > MAX_CLASSES_WITH_COUNTS
-        self.pitch = 9.0 if self.large else min(46.0, max(26.0, 320.0 / len(names)))
-        self.font_px = 8.2 if self.large else 12.5
+        self.pitch = min(20.0, max(9.0, 900 / len(names))) if self.large else min(46.0, max(26.0, 320 / len(names)))
+        self.font_px = min(12.0, 0.91 * self.pitch) if self.large else 12.5
         self.side = self.pitch * len(names)
         room = 8 + min(MAX_NAME_PX, max(text_px(name, self.font_px) for name in names))
         self.left = TITLE_PX + room
@@ -100,7 +101,7 @@ class _Matrix:
         width = self.left + self.side + right
         self.chart = Chart(width, self.top + self.side + below, label)
         if self.large:  # pages show it larger where there is room, never smaller
-            self.chart.root.set("style", f"min-width:{width:.0f}px")
+            self.chart.root.set("style", f"min-width:{width:.0f}px;max-width:{MAX_GROWTH * width:.0f}px")
 
     def frame(self) -> None:
         """The grid and the titles of the axes."""

@@ -70,12 +70,18 @@ def _interval_note(rows: Sequence["ResultRow"]) -> str:
         method = "(bootstrap over the videos)"
     else:
         method = "(bootstrap over groups of videos that were cut from the same recording)"
-    if any(row.bootstrap and row.accuracy_range != row.bootstrap.top1 for row in drawn):
+    if any(_has_wilsons(row) for row in drawn):
         method = method.replace(")", "; Wilson where all videos are right, or none)")
     return (
         f"The range below it is the 95 % confidence interval {method}, that is, how far chance in the choice of test "
         "videos may have moved the figure."
     )
+
+
+def _has_wilsons(row: "ResultRow") -> bool:
+    """Whether a bootstrap's interval was replaced."""
+    drawn = row.bootstrap
+    return drawn is not None and (row.accuracy_range != drawn.top1 or row.top5_range not in (None, drawn.top5))
 
 
 def _split_means(splits: Sequence["Report"]) -> list[View]:

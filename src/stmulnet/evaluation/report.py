@@ -66,7 +66,9 @@ class ResultRow:
     @property
     def top5_range(self) -> tuple[float, float] | None:
         """Ends of the 95 % interval of the top-5 accuracy, 0..1."""
-        return self.top5 and _interval(self.top5, self.bootstrap.top5 if self.bootstrap else None)
+        if self.top5 is None:
+            return None
+        return _interval(self.top5, self.bootstrap.top5 if self.bootstrap else None)
 
     @property
     def mean_class_range(self) -> tuple[float, float] | None:
