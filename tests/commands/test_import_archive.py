@@ -45,7 +45,7 @@ def test_imported_archives_are_a_data_set(
     data = tmp_path / "ucf101"
     assert cli.main(["import-archive", *map(str, archives), "--out", str(data), "--workers", "1"]) == 0
     printed = capsys.readouterr().out
-    assert "0 were there already, 0 folders failed" in printed
+    assert "0 there already, 0 folders failed" in printed
     assert f"{data}: frames: jpegs_256/<video>/frame000001.jpg; flow: tvl1_flow/u/<video>/frame000001.jpg" in printed
     assert cli.main(["annotate", str(lists), str(data)]) == 0
     clips = TwoStreamDataset.in_folder(data / "annotations" / "annot01.json", data, subset="validation")
@@ -60,9 +60,9 @@ def test_frames_alone_and_damage(archives: list[Path], tmp_path: Path, capsys: p
     patch(archives[0], 2000, b"damage")
     assert cli.main(["import-archive", str(archives[1]), "--out", str(tmp_path / "out"), "--workers", "1"]) == 1
     captured = capsys.readouterr()
-    assert "1 folders failed" in captured.out
-    assert "failed: ucf101_jpegs_256.zip: jpegs_256/v_Run_g01_c01: frame0000" in captured.out
-    assert "ucf101_jpegs_256.zip.001 is damaged near byte" in captured.out
+    assert "1 folder failed, named above" in captured.out
+    assert "failed: ucf101_jpegs_256.zip: jpegs_256/v_Run_g01_c01: frame0000" in captured.err
+    assert "ucf101_jpegs_256.zip.001 is damaged near byte" in captured.err
     assert "flow: none" in captured.out
 
 
@@ -70,6 +70,14 @@ def test_other_content(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     summary = import_archive([write_zip(tmp_path / "x.zip", {"a/b.txt": b""})], out=tmp_path / "out", workers=1)
     assert summary.files == 1
     assert "note: no tree of frames and flow yet: " in capsys.readouterr().out
+
+
+def test_a_folder_above_the_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {"ucf101/jpegs_256/v_Run_g01_c01/frame000001.jpg": b"1"}
+    import_archive([write_zip(tmp_path / "top.zip", files)], out=tmp_path / "out", workers=1)
+    printed = capsys.readouterr().out
+    inner = tmp_path / "out" / "ucf101"
+    assert f"{tmp_path / 'out'}: frames and flow are not in this folder, but in {inner}: give that" in printed
 
 
 def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

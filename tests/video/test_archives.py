@@ -1,8 +1,10 @@
 """Archives into folders: the same files as other programs unpack, in one piece or many, resumed or not."""
 
+import itertools
 import json
 import shutil
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from stmulnet.video import archives
 from stmulnet.video.archive_parts import find_archives
 from stmulnet.video.archive_zip import index_zip, zip_files
 from stmulnet.video.archives import import_archives
+from stmulnet.video.state import dataset_state
 
 FOLDERS = 5 * 3 + 3  # of videos; the stray one, u of the .bin files, the top
 
@@ -161,8 +164,29 @@ def test_second_run_writes_nothing(tmp_path: Path, files: Files, kind: str, monk
     assert (summary.files, summary.skipped) == (0, len(files))
     monkeypatch.undo()
     shutil.rmtree(tmp_path / "out" / "tvl1_flow" / "v" / "v_Run (x)+!_g03")
-    assert import_archives([path], tmp_path / "out", workers=1).files == 4
+    (tmp_path / "out" / "jpegs_256" / "v_Run (x)+!_g01" / "frame000002.jpg").unlink()
+    again = import_archives([path], tmp_path / "out", workers=1)
+    assert (again.files, again.folders, again.skipped) == (5, 2, len(files) - 5)
     assert contents(tmp_path / "out") == files
+    assert dataset_state(tmp_path / "out").unfinished == ()
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_files_changed_since_are_named(tmp_path: Path, files: Files, kind: str) -> None:
+    write = write_zip if kind == "zip" else partial(write_tar, mode="w:gz")
+    path, video = write(tmp_path / f"x.{kind}", files), tmp_path / "out" / "jpegs_256" / "v_Run (x)+!_g02"
+    import_archives([path], tmp_path / "out", workers=1)
+    (video / "frame000003.jpg").write_bytes(b"")
+    (video / "frame000004.jpg").unlink()
+    summary = import_archives([path], tmp_path / "out", workers=1)
+    ((_, reason),) = summary.failures
+    assert (summary.exit_code, summary.files, summary.skipped) == (1, 0, len(files) - 4)
+    assert f"1 file is in {video} with other content, the first is frame000003.jpg; nothing is replaced" in reason
+    assert "an import of x." in dataset_state(tmp_path / "out").unfinished[0]
+    (video / "frame000003.jpg").unlink()
+    assert import_archives([path], tmp_path / "out", workers=1).files == 2
+    assert contents(tmp_path / "out") == files
+    assert dataset_state(tmp_path / "out").unfinished == ()
 
 
 def test_files_that_are_there_are_kept(tmp_path: Path, files: Files) -> None:
@@ -184,7 +208,7 @@ def test_nothing_is_replaced(tmp_path: Path, files: Files) -> None:
     summary = import_archives([path], tmp_path / "out", workers=1)
     ((place, reason),) = summary.failures
     assert place == "x.zip: jpegs_256/v_Run (x)+!_g02"
-    assert "1 files are in" in reason
+    assert "1 file is in" in reason
     assert "other content, the first is frame000003.jpg; nothing is replaced" in reason
     assert summary.exit_code == 1
     assert [path.name for path in video.iterdir()] == ["frame000003.jpg"]
@@ -227,5 +251,92 @@ def test_record_of_something_else(tmp_path: Path, files: Files) -> None:
 
 
 def test_summary_in_words(tmp_path: Path, files: Files) -> None:
-    text = str(import_archives([write_zip(tmp_path / "x.zip", files)], tmp_path / "out", workers=1))
-    assert text.startswith(f"{len(files)} files in {FOLDERS} folders written, 0 were there already, 0 folders failed; ")
+    path = write_zip(tmp_path / "x.zip", files)
+    text = str(import_archives([path], tmp_path / "out", workers=1))
+    assert text.startswith(f"{len(files)} files in {FOLDERS} folders written, 0 there already, 0 folders failed; ")
+    (tmp_path / "out" / "readme.txt").unlink()
+    text = str(import_archives([path], tmp_path / "out", workers=1))
+    assert text.startswith(f"1 file in 1 folder written, {len(files) - 1} there already, 0 folders failed; ")
+    text = str(import_archives([path], tmp_path / "out", workers=1))
+    assert text.startswith(f"0 files in 0 folders written, {len(files)} there already, 0 folders failed; ")
+    assert "files/s" not in text
+    (tmp_path / "out" / "readme.txt").write_bytes(b"other")
+    assert ", 1 folder failed, named above; " in str(import_archives([path], tmp_path / "out", workers=1))
+
+
+def test_a_data_set_of_another_kind(tmp_path: Path, files: Files) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.json").write_text("{}")
+    path = write_zip(tmp_path / "x.zip", files)
+    with pytest.raises(ConfigError, match="holds a data set of `stmulnet extract`, to which no archives can be added"):
+        import_archives([path], tmp_path / "out", workers=1)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["manifest.json"]
+
+
+def test_an_extracted_data_set_in_an_archive(tmp_path: Path) -> None:
+    """Imported, it may be imported again."""
+    files = {"manifest.json": b"{}", "images/a/frame000001.jpg": b"1"}
+    path = write_zip(tmp_path / "x.zip", files)
+    assert import_archives([path], tmp_path / "out", workers=1).files == 2
+    assert import_archives([path], tmp_path / "out", workers=1).skipped == 2
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_archives_of_nothing_and_of_videos(tmp_path: Path, kind: str) -> None:
+    write = write_zip if kind == "zip" else write_tar
+    with pytest.raises(DatasetError, match=rf"x\.{kind}: holds no files; nothing was written"):
+        import_archives([write(tmp_path / f"x.{kind}", {})], tmp_path / "out", workers=1)
+    files = {"UCF-101/Run/v_Run_g01_c01.AVI": b"1", "UCF-101/readme.txt": b"2"}
+    with pytest.raises(
+        DatasetError, match=r"holds videos \(UCF-101/Run/v_Run_g01_c01.AVI\).* `stmulnet extract`, which"
+    ):
+        import_archives([write(tmp_path / f"v.{kind}", files)], tmp_path / "out", workers=1)
+    assert not (tmp_path / "out").exists()
+    files["UCF-101/frames/v_Run_g01_c01/frame000001.jpg"] = b"3"
+    assert import_archives([write(tmp_path / f"v.{kind}", files)], tmp_path / "out", workers=1).files == 3
+
+
+def test_an_interrupted_import_says_how_far_it_is_and_leaves_a_mark(
+    tmp_path: Path, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpack, count = archives._unpack, itertools.count()
+
+    def interrupted(*job: Any) -> int | str:
+        if next(count) == 5:
+            raise KeyboardInterrupt
+        return unpack(*job)
+
+    path = write_zip(tmp_path / "x.zip", files)
+    monkeypatch.setattr(archives, "_unpack", interrupted)
+    with pytest.raises(
+        KeyboardInterrupt, match=f"x.zip: 5 of {FOLDERS} folders done, which are kept; the same command"
+    ):
+        import_archives([path], tmp_path / "out", workers=1)
+    assert len(dataset_state(tmp_path / "out").unfinished) == 1
+    import_archives([path], tmp_path / "out", workers=1)
+    assert contents(tmp_path / "out") == files
+    assert dataset_state(tmp_path / "out").unfinished == ()
+
+
+def test_a_new_copy_of_a_damaged_archive_leaves_nothing_of_the_old_one(tmp_path: Path, files: Files) -> None:
+    path = write_zip(tmp_path / "x.zip", files)
+    (tmp_path / "out" / ".importing").mkdir(parents=True)
+    (tmp_path / "out" / ".importing" / "x.zip.01234567.jsonl").touch()
+    import_archives([path], tmp_path / "out", workers=1)
+    assert not (tmp_path / "out" / ".importing").exists()
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_reading_a_large_tar_shows_progress(
+    tmp_path: Path, rng: np.random.Generator, mode: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "x.tar" if mode == "w" else "x.tar.gz"
+    path = write_tar(tmp_path / name, {f"a/{number}": rng.bytes(1_500_000) for number in range(2)}, mode=mode)
+    import_archives([path], tmp_path / "out", workers=1)
+    assert f"check {name}: 3/3 MB, " in capsys.readouterr().err
+
+
+def test_checking_a_large_zip_shows_progress(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_zip(tmp_path / "x.zip", {f"a/{number}": b"" for number in range(1500)})
+    import_archives([path], tmp_path / "out", workers=1)
+    assert "check x.zip: 1501/1501 entries, " in capsys.readouterr().err

@@ -13,6 +13,7 @@ import pytest
 from tests.video.archive_making import Files, contents, cut, some_files, write_tar, write_zip
 
 from stmulnet.video.archives import import_archives
+from stmulnet.video.state import dataset_state
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 LIMIT_SEC = 60.0
@@ -103,13 +104,17 @@ def test_killed_twenty_times(start: Start, tmp_path: Path, files: Files, rng: np
 
 
 @pytest.mark.slow
-def test_ctrl_c(start: Start, tmp_path: Path, files: Files) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(start: Start, tmp_path: Path, files: Files, number: signal.Signals) -> None:
+    """Ctrl-C, and the end signal of a job scheduler."""
     archive, out = write_zip(tmp_path / "x.zip", files), tmp_path / "out"
     process = start(archive)
     wait_for(process, out, 10)
-    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the workers as well
+    os.killpg(process.pid, number)  # a terminal, and many a scheduler, sends it to the workers as well
     _, errors = process.communicate(timeout=LIMIT_SEC)
     assert process.returncode == 130
-    assert "the same command again goes on from here" in errors
+    assert "stmulnet import-archive: interrupted: x.zip: " in errors
+    assert errors.endswith(" folders done, which are kept; the same command again goes on from there\n")
     assert "Traceback" not in errors
+    assert dataset_state(out).unfinished
     check_resumed(archive, out, files, at_least=10)

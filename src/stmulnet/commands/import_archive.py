@@ -23,8 +23,9 @@ def import_archive(archives: list[Path], *, out: Path, workers: int | None = Non
         The summary, which is printed as well.
 
     Raises:
-        DatasetError: An archive is missing, incomplete or unsafe, or needs more room than there is.
-        ConfigError: An option is out of range, or the output is no writable folder.
+        DatasetError: An archive is missing, empty, incomplete, unsafe or of videos, or needs more room than there is.
+        ConfigError: An option is out of range, or the output is no writable folder or holds a data set that was
+            extracted or packed.
     """
     summary = import_archives(archives, out, workers=workers)
     print(summary)

@@ -2,8 +2,9 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from stmulnet.errors import DatasetError
@@ -17,6 +18,7 @@ _MAX_NAME_BYTES = 255
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+!()-]{0,199}(?<!\.)")
 _NO_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _DRIVE = re.compile(r"[A-Za-z]:")
+There = Callable[[str, str, int], bool]  # whether a file is on disk: of a folder, a name, a size in bytes
 _RESERVED = re.compile(r"(?i)(CON|PRN|AUX|NUL|COM[0-9¹²³]|LPT[0-9¹²³]|CONIN\$|CONOUT\$)(\..*)?")
 
 
@@ -26,14 +28,18 @@ class Unit(NamedTuple):
     Attributes:
         number: Counts the units of an archive from 0.
         folder: Path of the folder in the archive, without a slash at its end; empty for the top.
+        first: Name of the first file.
         files: Number of files.
+        there: Number of files that are on disk, with the size that they should have.
         size_bytes: Their sizes together, each rounded up to whole blocks of a disk.
         runs: Where they are listed in a zip archive: (position, number of entries).
     """
 
     number: int
     folder: str
+    first: str
     files: int
+    there: int
     size_bytes: int
     runs: tuple[tuple[int, int], ...]
 
@@ -64,20 +70,40 @@ class Index(NamedTuple):
     units: list[Unit]
 
 
+def files_in(out: Path) -> There:
+    """Whether the files of an archive are below a folder: one question to the file system for each."""
+    base = str(out)
+
+    def there(folder: str, name: str, size_bytes: int) -> bool:
+        try:
+            return os.stat(f"{base}/{folder}/{name}").st_size == size_bytes
+        except OSError:
+            return False
+
+    return there
+
+
+def nothing_there(_folder: str, _name: str, _size_bytes: int) -> bool:
+    """Where nothing was imported before."""
+    return False
+
+
 @dataclass
 class UnitList:
     """Collects the units while the entries of an archive go by.
 
     Args:
         by_folder: Whether entries of one folder that do not follow each other are one unit.
+        is_there: Whether a file is on disk already.
     """
 
     by_folder: bool
+    is_there: There
     _runs: dict[tuple[str, int], list[list[int]]] = field(default_factory=dict)
-    _totals: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
+    _totals: dict[tuple[str, int], tuple[str, int, int, int]] = field(default_factory=dict)
     _last: tuple[str, int] = ("", -1)
 
-    def add(self, folder: str, size_bytes: int, position: int) -> None:
+    def add(self, folder: str, name: str, size_bytes: int, position: int) -> None:
         """Add a file that is listed at a position."""
         key = self._last
         if folder != key[0] or key[1] < 0:
@@ -85,8 +111,9 @@ class UnitList:
             self._runs.setdefault(key, []).append([position, 0])
             self._last = key
         self._runs[key][-1][1] += 1
-        files, total = self._totals.get(key, (0, 0))
-        self._totals[key] = files + 1, total - (-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
+        first, files, there, total = self._totals.get(key, (name, 0, 0, 0))
+        there += self.is_there(folder, name, size_bytes)
+        self._totals[key] = first, files + 1, there, total - (-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
 
     def units(self) -> list[Unit]:
         """The units in the order of their first entries."""

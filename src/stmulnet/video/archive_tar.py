@@ -3,30 +3,38 @@
 A tar archive has no checksums of its files; gzip and xz have one of the whole, bzip2 of every block.
 """
 
+import io
 import itertools
 import tarfile
 import zlib
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from lzma import LZMAError
 
+from stmulnet.console import progress
 from stmulnet.errors import DatasetError
-from stmulnet.video.archive_entries import File, Index, NameCheck, Unit, UnitList
+from stmulnet.video.archive_entries import File, Index, NameCheck, There, Unit, UnitList, nothing_there
 from stmulnet.video.archive_parts import Source
 
 _CHUNK_BYTES = 1 << 22
+_SHOWN_BYTES = 10**6
 _DAMAGE = (tarfile.TarError, zlib.error, LZMAError, EOFError, OSError, ValueError)
 
 
-def index_tar(source: Source) -> Index:
-    """Read the whole archive, check it and list its units: runs of files of one folder.
+def index_tar(source: Source, is_there: There = nothing_there) -> Index:
+    """Check the archive and list its units, runs of files of one folder; compressed, it is read whole.
+
+    Args:
+        source: The archive.
+        is_there: Whether a file is on disk already.
 
     Raises:
         DatasetError: No tar archive, or damaged; or an entry is a link or a device or has a name that is not safe.
     """
-    units, names, checksum = UnitList(by_folder=False), NameCheck(source.name), 0
-    with _opened(source) as archive:
+    units, names, checksum = UnitList(by_folder=False, is_there=is_there), NameCheck(source.name), 0
+    with _opened(source) as (file, archive), _shown(source, file) as show:
         for number, member in enumerate(_members(archive)):
+            show()
             folder, name = names.split(f"{member.name}/" if member.isdir() else member.name)
             if member.isdir():
                 continue
@@ -35,11 +43,12 @@ def index_tar(source: Source) -> Index:
                     f"{source.name}: {member.name!r} is a link, a device or sparse; a link could lead out of the "
                     "target folder: nothing was written"
                 )
-            units.add(folder, member.size, number)
+            units.add(folder, name, member.size, number)
             checksum = zlib.crc32(f"{folder}/{name} {member.size}\n".encode(), checksum)
         assert archive.fileobj is not None
         while archive.fileobj.read(_CHUNK_BYTES):
-            pass  # to the end of the compressed data, where its checksum is
+            show()  # to the end of the compressed data, where its checksum is
+        show()
     return Index(source, checksum, units.units())
 
 
@@ -49,7 +58,7 @@ def tar_units(source: Source, units: list[Unit], wanted: Container[int]) -> Iter
     Raises:
         DatasetError: The archive has become unreadable since it was checked.
     """
-    with _opened(source) as archive:
+    with _opened(source) as (_, archive):
         members = (member for member in _members(archive) if not member.isdir())
         for unit in units:
             files = _files(source, archive, itertools.islice(members, unit.files))
@@ -86,9 +95,26 @@ def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 @contextmanager
-def _opened(source: Source) -> Iterator[tarfile.TarFile]:
+def _opened(source: Source) -> Iterator[tuple[io.BufferedReader, tarfile.TarFile]]:
+    """The bytes of an archive, packed as they are, and the archive."""
     with _damage_named(source), source.open() as file, tarfile.open(fileobj=file, mode="r:*") as archive:
-        yield archive
+        yield file, archive
+
+
+@contextmanager
+def _shown(source: Source, file: io.BufferedReader) -> Iterator[Callable[[], None]]:
+    """Show how far a file has been read."""
+    shown, total = 0, sum(part.stat().st_size for part in source.parts) // _SHOWN_BYTES
+    with progress(total, f"check {source.name}", "MB") as advance:
+
+        def show() -> None:
+            nonlocal shown
+            read = file.tell() // _SHOWN_BYTES
+            if read > shown:
+                advance(read - shown)
+                shown = read
+
+        yield show
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from stmulnet.console import progress
 from stmulnet.errors import DatasetError
-from stmulnet.video.archive_entries import File, Index, NameCheck, Unit, UnitList
+from stmulnet.video.archive_entries import File, Index, NameCheck, There, Unit, UnitList, nothing_there
 from stmulnet.video.archive_parts import Source
 
 STORED, DEFLATED = 0, 8
@@ -61,14 +61,18 @@ class _Entry(NamedTuple):
 _Listed = tuple[int, _Entry, bytes]  # position in the archive, entry, its raw record
 
 
-def index_zip(source: Source) -> Index:
+def index_zip(source: Source, is_there: There = nothing_there) -> Index:
     """Read and check the table of contents.
+
+    Args:
+        source: The archive.
+        is_there: Whether a file is on disk already.
 
     Raises:
         DatasetError: No complete zip archive; or an entry is encrypted, a link, packed by an unknown method, has a
             name that is not safe, or claims data that other entries claim.
     """
-    units, names = UnitList(by_folder=True), NameCheck(source.name)
+    units, names = UnitList(by_folder=True, is_there=is_there), NameCheck(source.name)
     checksum = packed = 0
     with source.open() as file:
         directory = _find_directory(file, source)
@@ -79,7 +83,7 @@ def index_zip(source: Source) -> Index:
             folder, name = names.split(entry.name)
             _check(entry, source)
             if name:
-                units.add(folder, entry.size, position)
+                units.add(folder, name, entry.size, position)
     if packed > directory.offset:
         raise DatasetError(
             f"{source.name}: its entries claim {packed} packed bytes, but it has {directory.offset}: several share "
@@ -104,11 +108,13 @@ def zip_files(source: Source, unit: Unit) -> Iterator[File]:
 
 def _counted(entries: Iterator[_Listed], total: int, source: Source) -> Iterator[_Listed]:
     """Show progress: millions of entries take a while."""
-    with progress(total // _ENTRIES_SHOWN, f"check {source.name}", f"times {_ENTRIES_SHOWN} entries") as advance:
+    with progress(total if total >= _ENTRIES_SHOWN else 0, f"check {source.name}", "entries") as advance:
         for count, entry in enumerate(entries, start=1):
             yield entry
             if count % _ENTRIES_SHOWN == 0:
-                advance(1)
+                advance(_ENTRIES_SHOWN)
+        if rest := total % _ENTRIES_SHOWN:
+            advance(rest)
 
 
 def _find_directory(file: io.BufferedReader, source: Source) -> _Directory:

@@ -15,14 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stmulnet.console import notice, progress
-from stmulnet.errors import ConfigError, DatasetError, StmulnetError
+from stmulnet.console import counted, notice, progress
+from stmulnet.errors import DatasetError, StmulnetError
 from stmulnet.files import check_output, locked, write_json
-from stmulnet.video.archive_entries import RECORD_NAME, WORK_FOLDER, File, Index, Unit
+from stmulnet.video.archive_entries import RECORD_NAME, WORK_FOLDER, File, Index, There, Unit, files_in, nothing_there
 from stmulnet.video.archive_parts import Source, find_archives
 from stmulnet.video.archive_tar import index_tar, tar_units
 from stmulnet.video.archive_zip import index_zip, zip_files
-from stmulnet.video.pool import WorkerDiedError, default_workers, map_unordered
+from stmulnet.video.io import VIDEO_SUFFIXES
+from stmulnet.video.pool import WorkerDiedError, check_workers, default_workers, map_unordered
+from stmulnet.video.state import check_import_output
+from stmulnet.video.trees import IMAGE_SUFFIXES
 
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _RESERVE = 1.02  # of the space that files need: their folders need some, too
@@ -34,8 +37,8 @@ class ImportSummary:
 
     Attributes:
         files: Files written by this run.
-        folders: Folders completed by this run.
-        skipped: Files that were there already, complete.
+        folders: Folders that they are in.
+        skipped: Files that were there already: of finished folders with their names and sizes, else with their content.
         failures: (archive and folder, reason) of the folders that could not be unpacked.
         seconds: Duration of this run.
     """
@@ -53,19 +56,19 @@ class ImportSummary:
 
     def __str__(self) -> str:
         rate = self.files / self.seconds if self.seconds else 0.0
-        lines = [
-            f"{self.files} files in {self.folders} folders written, {self.skipped} were there already, "
-            f"{len(self.failures)} folders failed; {self.seconds:.1f} s ({rate:.0f} files/s)"
-        ]
-        lines += [f"failed: {place}: {reason}" for place, reason in self.failures]
-        return "\n".join(lines)
+        failed = f"{counted(len(self.failures), 'folder')} failed{', named above' if self.failures else ''}"
+        return (
+            f"{counted(self.files, 'file')} in {counted(self.folders, 'folder')} written, {self.skipped} there "
+            f"already, {failed}; {self.seconds:.1f} s{f' ({rate:.0f} files/s)' if self.files else ''}"
+        )
 
 
 def import_archives(archives: Sequence[Path], out: Path, *, workers: int | None = None) -> ImportSummary:
     """Unpack archives into a folder; go on where an earlier run stopped.
 
     All archives are checked before the first file is written. A folder appears complete or not at all; files that are
-    there already are kept if they are the same, and never replaced.
+    there already are kept if they are the same, and never replaced. Folders that earlier runs finished are not
+    unpacked again if all of their files are there still, with their sizes.
 
     Args:
         archives: Files .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz, or pieces of them (.zip.001, .zip.002, ...).
@@ -76,14 +79,18 @@ def import_archives(archives: Sequence[Path], out: Path, *, workers: int | None 
         The summary; damaged folders are in its failures.
 
     Raises:
-        DatasetError: An archive is missing, incomplete, unsafe or needs more room than there is.
-        ConfigError: An argument is out of range, or the output is no writable folder.
+        DatasetError: An archive is missing, empty, incomplete, unsafe, of videos, or needs more room than there is.
+        ConfigError: An argument is out of range, or the output is no writable folder or holds a data set that was not
+            imported.
+        KeyboardInterrupt: Interrupted; says how many folders are done.
     """
-    if workers is not None and workers < 1:
-        raise ConfigError(f"workers must be 1 or more, or None for one per core; got {workers}")
+    check_workers(workers)
     start = time.monotonic()
     check_output(out)
-    indexes = [_index(source) for source in find_archives(archives)]
+    check_import_output(out)
+    imported = (out / RECORD_NAME).exists() or (out / WORK_FOLDER).exists()
+    is_there = files_in(out) if imported else nothing_there
+    indexes = [_index(source, is_there) for source in find_archives(archives)]
     out.mkdir(parents=True, exist_ok=True)
     summary = ImportSummary()
     with locked(out, DatasetError(f"{out}: another command is writing to this folder; wait for its end")):
@@ -95,13 +102,25 @@ def import_archives(archives: Sequence[Path], out: Path, *, workers: int | None 
     return summary
 
 
-def _index(source: Source) -> Index:
+def _index(source: Source, is_there: There) -> Index:
+    index = _read_index(source, is_there)
+    if not index.units:
+        raise DatasetError(f"{source.name}: holds no files; nothing was written")
+    videos = [unit for unit in index.units if unit.first.lower().endswith(VIDEO_SUFFIXES)]
+    if videos and not any(unit.first.lower().endswith(IMAGE_SUFFIXES) for unit in index.units):
+        raise DatasetError(
+            f"{source.name}: holds videos ({videos[0].folder}/{videos[0].first}), neither frames nor flow; nothing was "
+            "written: give the archive to `stmulnet extract`, which reads it as it is"
+        )
+    return index
+
+
+def _read_index(source: Source, is_there: There) -> Index:
     name = source.name.lower()
     if name.endswith(_TAR_SUFFIXES):
-        notice(f"{source.name}: reading it once to check it")
-        return index_tar(source)
+        return index_tar(source, is_there)
     if name.endswith(".zip"):
-        return index_zip(source)
+        return index_zip(source, is_there)
     if name.endswith((".z01", ".rar", ".7z")):
         raise DatasetError(f"{source.name}: archives of this kind are not read; unpack it with another program")
     raise DatasetError(
@@ -140,7 +159,8 @@ class _Import:
         self._work = out / WORK_FOLDER
         self._journal_path = self._work / f"{index.source.name}.{index.checksum:08x}.jsonl"
         finished = self._finished()
-        self.waiting = [unit for unit in index.units if unit.number not in finished]
+        self.waiting = [unit for unit in index.units if unit.number not in finished or unit.there < unit.files]
+        self.done = len(index.units) - len(self.waiting)
 
     def run(self, summary: ImportSummary, workers: int) -> None:
         """Unpack what is waiting."""
@@ -153,8 +173,9 @@ class _Import:
             try:
                 self._unpack_all(summary, failures, workers)
             except KeyboardInterrupt:
-                notice("interrupted: finished folders are kept; the same command again goes on from here")
-                raise
+                units = counted(len(self.index.units), "folder")
+                kept = f"{name}: {self.done} of {units} done, which are kept"
+                raise KeyboardInterrupt(f"{kept}; the same command again goes on from there") from None
             except WorkerDiedError as error:
                 raise StmulnetError(
                     f"{name}: a worker process died (killed, or out of memory); finished folders are kept: run the "
@@ -163,7 +184,7 @@ class _Import:
         summary.failures += failures
         if not failures:
             self._record()
-            self._journal_path.unlink(missing_ok=True)
+            self._clear_journals()
         self._clear()
 
     def _unpack_all(self, summary: ImportSummary, failures: list[tuple[str, str]], workers: int) -> None:
@@ -178,9 +199,10 @@ class _Import:
                 else:
                     journal.write(json.dumps({"unit": unit.number, "folder": unit.folder}) + "\n")
                     journal.flush()
+                    self.done += 1
                     summary.files += unit.files - result
                     summary.skipped += result
-                    summary.folders += 1
+                    summary.folders += unit.files > result
                 advance(unit.files)
 
     def _results(self, workers: int) -> Iterator[tuple[Unit, int | str]]:
@@ -195,12 +217,10 @@ class _Import:
             yield job.unit, result
 
     def _finished(self) -> set[int]:
-        """Numbers of the units that earlier runs finished and that are still there."""
+        """Numbers of the units that earlier runs finished."""
         if self._identity() in _recorded(self.out):
-            done = {unit.number for unit in self.index.units}
-        else:
-            done = set(_journalled(self._journal_path))
-        return {unit.number for unit in self.index.units if unit.number in done and (self.out / unit.folder).is_dir()}
+            return {unit.number for unit in self.index.units}
+        return set(_journalled(self._journal_path))
 
     def _identity(self) -> dict[str, Any]:
         size = sum(part.stat().st_size for part in self.index.source.parts)
@@ -212,6 +232,12 @@ class _Import:
         others = [entry for entry in _recorded(self.out) if entry != self._identity()]
         entries = sorted([*others, self._identity()], key=lambda entry: json.dumps(entry, sort_keys=True))
         write_json(self.out / RECORD_NAME, {"archives": entries})
+
+    def _clear_journals(self) -> None:
+        """Those of damaged copies of this archive as well."""
+        for path in self._work.glob("*.jsonl"):
+            if path.name.rsplit(".", 2)[0] == self.index.source.name:
+                path.unlink()
 
     def _clear(self) -> None:
         """Remove what a killed run was working on, and the folder itself when it holds nothing else."""
@@ -276,9 +302,10 @@ def _merge(work: Path, target: Path) -> int:
     there = [name for name in names if os.path.lexists(target / name)]
     others = [name for name in there if not _same(work / name, target / name)]
     if others:
+        some = counted(len(others), "file is", "files are")
         raise DatasetError(
-            f"{len(others)} files are in {target} with other content, the first is {others[0]}; nothing is replaced: "
-            "move them away, and run the same command again"
+            f"{some} in {target} with other content, the first is {others[0]}; nothing is replaced: move what is there "
+            "away, and run the same command again"
         )
     for name in set(names).difference(there):
         os.rename(work / name, target / name)

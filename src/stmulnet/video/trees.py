@@ -25,7 +25,9 @@ FRAME_PREFIXES = ("frame", "img_", "image_", "frame_", "")
 Wanted = tuple[int, int]  # plane and number of an image
 Buffer = bytes | memoryview
 NO_VIDEOS = {"annotations"}  # a folder of ours that stands beside videos in trees without a folder of frames
+_SHOWN = 3  # folders in a message
 _PROBED_VIDEOS = 50  # looked into before a form is given up: the first ones may be empty
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _SUFFIX = r"(\.(?i:jpg|jpeg|png))"
 
 
@@ -250,6 +252,10 @@ def find_roots(dataset: Path) -> Roots:
     if frames is not None and flow is None and _fits(frames, FLOW_FORMS):
         flow = frames  # both in the folders of the videos
     if frames is None and flow is None:
+        inner = [dataset / name for name in _folders(dataset)[:_PROBED_VIDEOS] if has_images(dataset / name)]
+        if inner:
+            places = " and ".join(map(str, inner[:_SHOWN])) + (" and others" if len(inner) > _SHOWN else "")
+            raise DatasetError(f"{dataset}: frames and flow are not in this folder, but in {places}: give that")
         raise DatasetError(
             f"{dataset}: neither frames nor flow are in this folder; looked for folders {', '.join(FRAMES_FOLDERS)} "
             f"(frames), {', '.join(FLOW_FOLDERS)} (flow), for pairs {_pairs()} (flow), and for a folder per video with "
