@@ -306,7 +306,7 @@ def test_splits_share_a_page_with_their_means(rng: np.random.Generator) -> None:
         expected.append((scores.argmax(axis=1) == labels).mean())
         classes.append((np.diag(matrix.counts) / matrix.counts.sum(axis=1)).mean())
     page = render_report(Report("Three splits", "L", NAMES, [], splits=splits))
-    ((name, *shares, mean, mean_class),) = table_rows(page, "means")
+    ((name, mean, *shares, mean_class),) = table_rows(page, "means")
     assert name == "A"
     assert [share.split("\xa0")[0] for share in shares] == [f"{100 * share:.1f}" for share in expected]
     assert mean.split() == [f"{100 * np.mean(expected):.1f}", "%", "±", f"{100 * np.std(expected, ddof=1):.1f}"]
