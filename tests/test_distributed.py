@@ -1,44 +1,14 @@
 """Several processes: each item once, values in order, and nobody waits for ever for one that has gone."""
 
-import os
-import socket
-import subprocess
-import sys
 import time
 
 import pytest
+from tests.processes import run_processes
 
 from stmulnet import distributed
 from stmulnet.errors import ConfigError, StmulnetError
 
 PRELUDE = "from datetime import timedelta\nimport os, sys, time\nfrom stmulnet import distributed\n"
-
-
-def run_processes(code: str, count: int = 2) -> list[subprocess.CompletedProcess[str]]:
-    """The code in several processes at once, with the environment that torchrun gives them."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port = str(listening.getsockname()[1])
-    common = {**os.environ, "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", PRELUDE + code],
-            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(count)
-    ]
-    try:
-        outputs = [process.communicate(timeout=120) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    return [
-        subprocess.CompletedProcess(process.args, process.returncode, *output)
-        for process, output in zip(started, outputs, strict=True)
-    ]
 
 
 def test_a_process_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +29,7 @@ with distributed.processes() as (rank, world):
     print(distributed.gather({"rank": rank, "share": list(distributed.share(7))}))
 assert distributed.place() == (0, 1)
 """
-    first, second = run_processes(code)
+    first, second = run_processes(PRELUDE + code)
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     expected = [{"rank": 0, "share": [0, 2, 4, 6]}, {"rank": 1, "share": [1, 3, 5]}]
     assert first.stdout == second.stdout == f"{expected}\n"
@@ -68,7 +38,9 @@ assert distributed.place() == (0, 1)
 HANG = "time.sleep(25); os._exit(3)"
 
 
-@pytest.mark.parametrize("end", ["os._exit(3)", "raise SystemExit(3)", pytest.param(HANG, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "end", ["os._exit(3)", "distributed.stop(); sys.exit(3)", pytest.param(HANG, marks=pytest.mark.slow)]
+)
 def test_one_that_has_gone_ends_the_others(end: str) -> None:
     """The last one does not die, but does not answer either."""
     code = f"""
@@ -85,7 +57,7 @@ except StmulnetError as error:
     os._exit(2)
 """
     before = time.monotonic()
-    first, second = run_processes(code)
+    first, second = run_processes(PRELUDE + code)
     assert (first.returncode, second.returncode) == (2, 3), first.stderr + second.stderr
     seconds, _, message = first.stdout.partition(" ")
     assert float(seconds) < 20

@@ -75,6 +75,11 @@ def place() -> tuple[int, int]:
     return distributed.get_rank(), distributed.get_world_size()
 
 
+def neighbours() -> int:
+    """Number of the processes on this machine, this one included: they share its cores."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", place()[1])) if distributed.is_initialized() else 1
+
+
 def share(count: int) -> range:
     """Which of ``count`` items are this process's: every item is one process's, none is twice."""
     rank, world = place()
