@@ -1,3 +1,4 @@
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -25,8 +26,9 @@ def test_results_on_disk(tiny_project: TinyProject, tmp_path: Path, capsys: pyte
     arguments = ["--dataset", str(tiny_project.dataset), "--weights", str(tiny_project.weights)]
     assert cli.main(["evaluate", *arguments, "--out", str(out), "--workers", "0", "--examples", "2"]) == 0
     printed = capsys.readouterr().out
-    assert "6 videos, 25 frames each" in printed
-    assert sorted(path.name for path in out.iterdir()) == ["metrics.json", "report.html", "scores.npz"]
+    assert "6 videos; 25 frames, whole frame, original and mirrored, raw scores averaged" in printed
+    files = ["classes.csv", "confusion.csv", "metrics.json", "report.html", "scores.npz"]
+    assert sorted(path.name for path in out.iterdir()) == files
 
     scores = np.load(out / "scores.npz")
     assert scores["fused"].shape == (6, 6)
@@ -35,6 +37,17 @@ def test_results_on_disk(tiny_project: TinyProject, tmp_path: Path, capsys: pyte
     accuracy = float((scores["fused"].argmax(axis=1) == scores["labels"]).mean())
     assert metrics["streams"]["fused"]["top1"]["value"] == accuracy
     assert metrics["videos"] == 6
+    assert metrics["streams"]["fused"]["top1"]["bootstrap_by_group"] is None  # one video per recording
+    low, high = metrics["streams"]["fused"]["top1"]["bootstrap"]
+    assert 0 <= low <= accuracy <= high <= 1
+    with (out / "classes.csv").open(newline="") as file:
+        classes = list(csv.DictReader(file))
+    assert [row["class"] for row in classes] == tiny_project.class_names
+    assert sum(int(row["correct"]) for row in classes) == round(6 * accuracy)
+    with (out / "confusion.csv").open(newline="") as file:
+        counts = np.array([row[1:] for row in csv.reader(file)][1:], dtype=int)
+    assert counts.sum() == 6
+    assert np.trace(counts) == round(6 * accuracy)
     assert (out / "report.html").read_text().count("<article>") == 2
 
 
@@ -94,6 +107,11 @@ def test_missing_split_and_bad_numbers(tiny_project: TinyProject) -> None:
         evaluate(dataset=tiny_project.dataset, weights=tiny_project.weights, frames=4)
     with pytest.raises(ConfigError, match="workers must be 0 or more, got -1"):
         evaluate(dataset=tiny_project.dataset, weights=tiny_project.weights, workers=-1)
+    for split in (0, [], [1, 1]):
+        with pytest.raises(ConfigError, match="split must be a number from 1, or several different ones, got"):
+            evaluate(dataset=tiny_project.dataset, weights=tiny_project.weights, split=split)
+    with pytest.raises(ConfigError, match="evaluate needs --dataset and --weights, or the --scores of an earlier run"):
+        evaluate(dataset=tiny_project.dataset)
     with pytest.raises(ConfigError, match="is a file; give another name for the output"):
         evaluate(dataset=tiny_project.dataset, weights=tiny_project.weights, out=tiny_project.weights)
 

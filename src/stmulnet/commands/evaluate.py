@@ -1,282 +1,233 @@
-"""`stmulnet evaluate`: the test protocol over the test list of a data set."""
+"""`stmulnet evaluate`: the test protocol over the test list of a data set, or saved scores measured again."""
 
-from dataclasses import asdict, dataclass
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
+from stmulnet import distributed
+from stmulnet.commands.fusing import Settings, rescored
+from stmulnet.commands.results import EvaluateSummary, measure, print_results, write_split
+from stmulnet.commands.results_page import example_pictures as example_pictures
+from stmulnet.commands.results_page import write_page
+from stmulnet.commands.scoring import Candidate, OpenSplit, journal_key, open_candidate
+from stmulnet.commands.scoring import open_test_list as open_test_list
+from stmulnet.commands.scoring import score_videos as score_videos
 from stmulnet.console import notice
-from stmulnet.constants import FLOW_STACK_BEFORE, FLOW_ZERO_LEVEL, TEST_FRAMES
-from stmulnet.datasets.annotations import Annotation, load_annotation
+from stmulnet.constants import TEST_FRAMES
 from stmulnet.datasets.base import TwoStreamDataset
-from stmulnet.datasets.loading import ClipLoader
-from stmulnet.datasets.sampling import UniformFrames, test_frames
-from stmulnet.datasets.transforms import TestTransform
-from stmulnet.device import choose_device
-from stmulnet.errors import AnnotationError, CheckpointError, ConfigError
-from stmulnet.evaluation.metrics import Proportion, top_k_correct
-from stmulnet.evaluation.protocol import ScoreTable, evaluate_videos
-from stmulnet.evaluation.report import (
-    Example,
-    Report,
-    ResultRow,
-    choose_examples,
-    confusion,
-    example_scores,
-    result_row,
-    write_report,
-)
-from stmulnet.files import atomic_path, check_output, write_json
-from stmulnet.flow.quantize import to_pixels
-from stmulnet.models.checkpoint import load_model
-from stmulnet.models.multiplier import Network
-from stmulnet.video.manifest import Manifest, load_manifests
-from stmulnet.video.pool import default_workers
+from stmulnet.errors import ConfigError
+from stmulnet.evaluation.clip_views import ViewsName
+from stmulnet.evaluation.fusion import STREAMS, check_weights, fuse_streams, merge_tables
+from stmulnet.evaluation.scores import SavedScores, ScoresRecord
+from stmulnet.files import check_output, write_json
 
-Images = NDArray[np.uint8]
-Flow = NDArray[np.float32]
-
-MAX_WORKERS = 4  # decoding one video is far quicker than scoring it
-FRAMES_PER_EXAMPLE = 5
-STREAM_NOTES = {
-    "appearance": "appearance stream: frames",
-    "motion": "motion stream: optical flow",
-    "fused": "mean of the two streams' scores",
-}
+PARTIAL = ".partial"  # in the output folder: scores of a run that has not finished
 
 
 @dataclass(frozen=True)
-class EvaluateSummary:
-    """Results of `evaluate`.
+class Job:
+    """What is to be scored of one split: one network, or one of appearance and one of motion."""
 
-    Attributes:
-        rows: Figures of merit of each stream and, with two streams, of the fused scores (last).
-        scores: Raw scores of every video.
-        class_names: Names in class order.
-        frames: Frames sampled per video.
-    """
-
-    rows: list[ResultRow]
-    scores: ScoreTable
-    class_names: list[str]
-    frames: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able results: per stream top-1 (and top-5) accuracy with interval, and mean class accuracy."""
-        streams = {
-            row.name: {
-                "top1": _share(row.accuracy),
-                "top5": None if row.top5 is None else _share(row.top5),
-                "mean_class_accuracy": row.mean_class,
-            }
-            for row in self.rows
-        }
-        protocol = f"{self.frames} frames, whole frame, original and mirrored, raw scores averaged"
-        return {"videos": len(self.scores.videos), "protocol": protocol, "streams": streams}
+    tests: OpenSplit
+    candidates: list[Candidate]
+    external: NDArray[np.float64] | None
 
 
 def evaluate(
     *,
-    dataset: Path,
-    weights: Path,
-    split: int = 1,
-    out: Path | None = None,
+    dataset: Path | None = None,
+    weights: Path | None = None,
+    motion_weights: Path | None = None,
+    split: int | list[int] = 1,
+    views: ViewsName = "official",
     frames: int = TEST_FRAMES,
+    fusion_weights: list[float] | None = None,
+    external_scores: Path | None = None,
+    external_weight: float = 1.0,
+    scores: list[Path] | Path | None = None,
+    out: Path | None = None,
     examples: int = 8,
+    allow_mismatch: bool = False,
     workers: int | None = None,
     device: str = "auto",
 ) -> EvaluateSummary:
-    """Score the test videos of a split by the official protocol and print the accuracy.
+    """Score the test videos of a split by the official protocol, or measure saved scores again; print the accuracy.
 
     Args:
         dataset: Folder with frames and flow, in any known tree, and annotations/annot01.json ... (from extract or
             import-archive, and annotate).
         weights: Weight file of a trained network (.safetensors, or the authors' .mat), or the name of a fetched file;
-            with the classes of the data set.
-        split: Number of the split; its validation list is evaluated.
-        out: Folder for scores.npz, metrics.json and report.html; without it the results are only printed.
+            with the classes of the data set. {split} in it stands for the number of the split.
+        motion_weights: Weight file of a motion network, for late fusion with the appearance network of --weights.
+        split: Number of the split whose validation list is evaluated, or several such as "[1, 2, 3]", with their mean.
+        views: Views of a video: official is the whole frame, original and mirrored; the others are explained in
+            docs/evaluation.md.
         frames: Frames sampled per video (official: 25).
+        fusion_weights: Of appearance and motion in the fused scores, such as "[1, 1.5]"; officially one each. With
+            several --scores, of these files.
+        external_scores: CSV file with another method's scores, added last: a column video, and one per class.
+        external_weight: Weight of these against the network's 1.
+        scores: scores.npz of earlier runs, in place of data set and weights: measured again, or several fused.
+        out: Folder for scores.npz, metrics.json, classes.csv, confusion.csv and report.html, and what a stopped run
+            goes on from; without it the results are only printed.
         examples: Videos shown in the report.
+        allow_mismatch: Evaluate weights that have seen test videos; it is said.
         workers: Processes that read frames, up to four by default; 0 reads in this one and needs no shared memory.
         device: auto, cpu, cuda or cuda:N.
 
     Returns:
         Figures of merit and scores.
     """
-    network = load_model(weights)
-    annotation_path = dataset / "annotations" / f"annot{split:02d}.json"
-    _check_arguments(network, frames, examples, workers)
-    annotation = load_annotation(annotation_path)
-    videos = open_test_list(dataset, annotation, network, frames)
-    _check_classes(network, weights, videos.class_names, annotation_path)
-    if out is not None:
-        check_output(out)
-    notice(f"{dataset}: {videos.tree.kind}")
-    left_out = len(annotation.left_out.get("validation", []))
-    if left_out:
-        notice(f"{annotation_path} lacks {left_out} videos of the test list: accuracies are those of the others")
-    manifest = load_manifests(dataset)
-    _check_flow(network, manifest, frames)
-    _compare_records(network, manifest)
-    chosen = choose_device(device)
-    table = score_videos(network, videos, device=chosen, workers=workers)
-    rows = [result_row(name, scores, table.labels, note=STREAM_NOTES[name]) for name, scores in table.streams().items()]
-    summary = EvaluateSummary(rows, table, videos.class_names, frames)
-    _print_table(summary)
-    if out is not None:
-        _write_results(out, summary)
-        facts = [("Data set", str(dataset)), ("Split", str(split)), ("Weights", str(weights))]
-        facts += [("Not tested", f"{left_out} videos of the test list that were not on disk")] if left_out else []
-        write_report(out / "report.html", _report(summary, videos, facts, examples))
-        print(f"{out / 'report.html'}: the results as a page, with confusion matrix and examples")
-    return summary
-
-
-def open_test_list(
-    dataset: Path, annotation: Annotation | Path, network: Network, frames: int = TEST_FRAMES
-) -> TwoStreamDataset:
-    """The validation list of an annotation, sampled and sized for the test protocol of a network."""
-    return TwoStreamDataset.in_folder(
-        annotation,
-        dataset,
-        subset="validation",
-        sampling=UniformFrames(frames),
-        transform=TestTransform(network.config.input_size),
-        streams=network.config.streams,
-    )
-
-
-def score_videos(
-    network: Network, videos: TwoStreamDataset, *, device: torch.device, workers: int | None = None
-) -> ScoreTable:
-    """Run the test protocol over a data set, reading ahead in ``workers`` processes."""
-    if not len(videos):
-        raise AnnotationError("the annotation's validation list is empty; make it anew from the official lists")
-    if workers is None:
-        workers = min(MAX_WORKERS, default_workers() - 1)
-    # A sample is some 50 MB at the official size and waits in shared memory: one per worker is enough.
-    loader = ClipLoader(videos, batch_size=None, workers=workers, ahead=1, pin_memory=device.type == "cuda")
-    return evaluate_videos(network.to(device).eval(), loader, total=len(videos), device=device)
-
-
-def example_pictures(videos: TwoStreamDataset, index: int) -> tuple[Images | None, Flow | None]:
-    """A few frames (n, H, W, 3) uint8 of a test video and the flow at them (n, 2, H, W) in pixels; None if not read."""
-    sample = videos[index]
-    count = max(len(sample.rgb), len(sample.flow))
-    # Short videos repeat frames: show each at most once, in order.
-    _, distinct = np.unique(test_frames(videos.records[index].num_frames, count), return_index=True)
-    shown = distinct[np.linspace(0, len(distinct) - 1, min(FRAMES_PER_EXAMPLE, len(distinct))).round().astype(int)]
-    frames = sample.rgb.numpy()[shown].transpose(0, 2, 3, 1) if sample.rgb.numel() else None
-    if not sample.flow.numel():
-        return frames, None
-    u = 2 * FLOW_STACK_BEFORE  # field t of the stack t-5 ... t+4: from the frame shown to the next one
-    levels = sample.flow.numpy()[shown, u : u + 2]
-    # A level stands for the middle of its displacements; shifted so that standstill is exactly zero (white).
-    return frames, to_pixels(levels) - to_pixels(np.array(FLOW_ZERO_LEVEL, dtype=np.uint8))
-
-
-def _check_arguments(network: Network, frames: int, examples: int, workers: int | None) -> None:
-    network.config.check_frames(frames)
     for name, number in (("examples", examples), ("workers", workers or 0)):
         if number < 0:
             raise ConfigError(f"{name} must be 0 or more, got {number}")
+    splits = [split] if isinstance(split, int) else list(split)
+    settings = Settings(splits, views, frames, fusion_weights, external_scores, external_weight, allow_mismatch)
+    if out is not None:
+        check_output(out)
+    networks = {"dataset": dataset, "weights": weights, "motion_weights": motion_weights}
+    lists: list[list[TwoStreamDataset]] = [[] for _ in splits]
+    with distributed.processes() as (rank, _), _silent(rank > 0), _kept(out):
+        if scores is not None:
+            _refuse_with_scores(networks, settings)
+            files = [scores] if isinstance(scores, Path) else scores
+            saved = [rescored(files, number, settings) for number in splits]
+        else:
+            jobs = _open_jobs(dataset, weights, motion_weights, settings)
+            lists = [[candidate.videos for candidate in job.candidates] for job in jobs]
+            chosen = distributed.own_device(device)
+            saved = [_score(job, settings, chosen, workers, out) for job in jobs]
+        summary = EvaluateSummary([measure(part) for part in saved])
+        if rank == 0:
+            print_results(summary)
+            if out is not None:
+                _write(out, summary, lists, examples)
+        distributed.gather(None)  # from here on, nobody needs what a stopped run would go on from
+        if out is not None:
+            shutil.rmtree(out / PARTIAL, ignore_errors=True)
+    return summary
 
 
-def _check_classes(network: Network, weights: Path, class_names: list[str], annotation: Path) -> None:
-    if network.config.num_classes != len(class_names):
-        raise CheckpointError(
-            f"{weights} knows {network.config.num_classes} classes, {annotation} has {len(class_names)}: "
-            "give weights trained on this data set"
-        )
-    if network.class_names is not None and network.class_names != class_names:
-        ours, theirs = next(pair for pair in zip(network.class_names, class_names, strict=True) if pair[0] != pair[1])
-        raise CheckpointError(
-            f"{weights} and {annotation} name their classes differently, first {ours!r} against {theirs!r}: "
-            "give weights trained on this data set"
-        )
+def _open_jobs(
+    dataset: Path | None, weights: Path | None, motion_weights: Path | None, settings: Settings
+) -> list[Job]:
+    """Open and check everything of every split, so that nothing is scored in vain."""
+    if dataset is None or weights is None:
+        raise ConfigError("evaluate needs --dataset and --weights, or the --scores of an earlier run")
+    given = {"weights": weights} | ({"motion_weights": motion_weights} if motion_weights else {})
+    paths = [{name: settings.file(name, path, split) for name, path in given.items()} for split in settings.splits]
+    all_tests = [OpenSplit.open(dataset, split) for split in settings.splits]
+    jobs = []
+    for tests, files in zip(all_tests, paths, strict=True):
+        if tests.left_out:
+            notice(f"{tests.path} lacks {tests.left_out} videos of the test list: accuracies are those of the others")
+        videos = [record.video for record in tests.annotation.validation]
+        external = settings.external(tests.split, tests.annotation.class_names, videos)
+        candidates = [
+            open_candidate(
+                path,
+                tests,
+                views=settings.views,
+                frames=settings.frames,
+                allow_mismatch=settings.allow_mismatch,
+            )
+            for path in files.values()
+        ]
+        _check_streams(candidates, settings)
+        jobs.append(Job(tests, candidates, external))
+    notice(f"{dataset}: {jobs[0].candidates[0].videos.tree.kind}")
+    return jobs
 
 
-def _check_flow(network: Network, manifest: Manifest | None, frames: int) -> None:
-    """A data set for evaluation only has the flow of one number of frames."""
-    present = manifest.only_for_test_frames if manifest else None
-    if present and present != frames and "motion" in network.config.streams:
+def _check_streams(candidates: list[Candidate], settings: Settings) -> None:
+    streams = [candidate.network.config.streams for candidate in candidates]
+    if len(candidates) == 2 and streams != [(name,) for name in STREAMS]:
+        held = " and ".join("+".join(names) for names in streams)
         raise ConfigError(
-            f"the data set has only the flow that {present} frames per video need (extract --flow-only-needed), not "
-            f"that of {frames}; evaluate {present} frames, or extract all of the flow into another folder"
+            f"with motion_weights, weights is of an appearance network and motion_weights of a motion network; "
+            f"{candidates[0].path} and {candidates[1].path} have {held}"
         )
+    if settings.fusion_weights is not None:
+        if sum(map(len, streams)) != 2:
+            raise ConfigError(f"fusion_weights weigh two streams; {candidates[0].path} has {streams[0][0]} alone")
+        check_weights(settings.fusion_weights, 2, "the appearance and the motion stream")
 
 
-def _compare_records(network: Network, manifest: Manifest | None) -> None:
-    """Say where frames or flow were made otherwise than those the network was trained on."""
-    trained = network.metadata.get("preprocessing")
-    if trained is None or manifest is None:
-        return
-    for part in ("frames", "flow"):
-        before, now = trained.get(part, {}), manifest.settings.get(part, {})
-        names = (before.keys() & now.keys()) - {"libraries"}
-        if before.get("algorithm") != now.get("algorithm"):
-            names -= {"parameters"}  # of another algorithm: they would not say more
-        for name in sorted(names):
-            if before.get(name) != now.get(name):
-                notice(f"note: {part} {name}: {now.get(name)!r} here, {before.get(name)!r} in training")
-
-
-def _share(share: Proportion) -> dict[str, Any]:
-    return {"value": share.value, **asdict(share)}
-
-
-def _print_table(summary: EvaluateSummary) -> None:
-    table = Table(title=f"{len(summary.scores.videos)} videos, {summary.frames} frames each", title_justify="left")
-    table.add_column("scores")
-    for heading in ("top-1 %", "95 % interval", "top-5 %", "mean class %"):
-        table.add_column(heading, justify="right")
-    for row in summary.rows:
-        interval = f"{100 * row.accuracy.low:.1f} to {100 * row.accuracy.high:.1f}"
-        top5 = "" if row.top5 is None else f"{100 * row.top5.value:.1f}"
-        table.add_row(row.name, f"{100 * row.accuracy.value:.1f}", interval, top5, f"{100 * row.mean_class:.1f}")
-    Console(highlight=False).print(table)
-
-
-def _write_results(out: Path, summary: EvaluateSummary) -> None:
-    table = summary.scores
-    arrays: dict[str, Any] = {
-        "videos": np.array(table.videos),
-        "labels": table.labels,
-        "class_names": np.array(summary.class_names),
-        **table.streams(),
-    }
-    with atomic_path(out / "scores.npz") as temporary:
-        np.savez_compressed(temporary, **arrays)
-    write_json(out / "metrics.json", summary.to_dict())
-
-
-def _report(
-    summary: EvaluateSummary, videos: TwoStreamDataset, facts: list[tuple[str, str]], num_examples: int
-) -> Report:
-    table, names = summary.scores, summary.class_names
-    final = list(table.streams())[-1]
-    right = top_k_correct(table.fused, table.labels)
-    shown = [_example(videos, index, table, names) for index in choose_examples(right, num_examples)]
-    return Report(
-        title=f"Evaluation on {len(table.videos)} test videos",
-        lead=(
-            "How well a network recognises the action in videos it has not been trained on, "
-            f"and which of the {len(names)} actions it takes for which."
-        ),
-        facts=[*facts, ("Frames per video", f"{summary.frames}, original and mirrored")],
-        class_names=names,
-        rows=summary.rows,
-        confusions=[confusion(final, table.fused, table.labels)],
-        examples=shown,
-        examples_note="Half of them are mistakes, where there are as many.",
+def _score(job: Job, settings: Settings, device: torch.device, workers: int | None, out: Path | None) -> SavedScores:
+    """Score the videos of one split."""
+    tables = []
+    for candidate in job.candidates:
+        name = "-".join((f"split{job.tests.split}", *candidate.network.config.streams))
+        key = journal_key(candidate, job.tests, views=settings.views, frames=settings.frames, device=device.type)
+        table = score_videos(
+            candidate.network,
+            candidate.videos,
+            device=device,
+            workers=workers,
+            views=settings.views,
+            journal=out and out / PARTIAL / name,
+            key=key,
+        )
+        tables.append(table)
+        candidate.network.cpu()  # the memory of a GPU is for one at a time
+    table = tables[0] if len(tables) == 1 else merge_tables(tables, [1.0, 1.0])
+    two = table.appearance is not None and table.motion is not None
+    weights = settings.fusion_weights or [1.0, 1.0]
+    record = ScoresRecord(
+        dataset=job.tests.dataset.resolve().name,
+        split=job.tests.split,
+        views=settings.views,
+        frames=settings.frames,
+        left_out=job.tests.left_out,
+        weights=[candidate.record() for candidate in job.candidates],
+        fusion_weights=weights if two else None,
     )
+    saved = SavedScores(fuse_streams(table, weights) if two else table, job.tests.annotation.class_names, record)
+    return settings.combine(saved, job.tests.split, job.external)
 
 
-def _example(videos: TwoStreamDataset, index: int, table: ScoreTable, names: list[str]) -> Example:
-    answers = [example_scores(stream, scores[index], names) for stream, scores in table.streams().items()]
-    return Example(table.videos[index], names[table.labels[index]], *example_pictures(videos, index), answers)
+def _refuse_with_scores(networks: dict[str, Path | None], settings: Settings) -> None:
+    given = [name for name, path in networks.items() if path is not None]
+    given += ["views"] * (settings.views != "official") + ["frames"] * (settings.frames != TEST_FRAMES)
+    if given:
+        raise ConfigError(f"scores are measured as they were saved: leave out {', '.join(given)}")
+
+
+def _write(out: Path, summary: EvaluateSummary, lists: list[list[TwoStreamDataset]], examples: int) -> None:
+    if len(summary.splits) == 1:
+        write_split(out, summary.splits[0])
+    else:
+        for result in summary.splits:
+            write_split(out / f"split{result.saved.record.split}", result)
+        write_json(out / "metrics.json", summary.to_dict())
+    write_page(out / "report.html", summary, lists, examples)
+    print(f"{out / 'report.html'}: the results as a page, with confusion matrix, classes and examples")
+
+
+@contextlib.contextmanager
+def _silent(wanted: bool) -> Iterator[None]:
+    """Keep all processes but one from saying what that one says; errors are not concerned."""
+    with contextlib.ExitStack() as stack:
+        if wanted:
+            nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+            stack.enter_context(contextlib.redirect_stderr(nowhere))
+        yield
+
+
+@contextlib.contextmanager
+def _kept(out: Path | None) -> Iterator[None]:
+    """Say to who interrupts that the work so far is not lost."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if out is not None and (out / PARTIAL).is_dir():
+            raise KeyboardInterrupt("the scores so far are kept; the same command goes on from there") from stop
+        raise

@@ -1,0 +1,286 @@
+"""Networks over the test list of a data set: opened, checked against each other, scored."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stmulnet import distributed
+from stmulnet.class_names import CLASS_NAMES
+from stmulnet.commands.fusing import sha256_of
+from stmulnet.console import notice
+from stmulnet.constants import TEST_FRAMES
+from stmulnet.datasets.annotations import Annotation, load_annotation
+from stmulnet.datasets.base import TwoStreamDataset
+from stmulnet.datasets.loading import ClipLoader
+from stmulnet.datasets.sampling import UniformFrames
+from stmulnet.datasets.transforms import TestTransform
+from stmulnet.errors import AnnotationError, CheckpointError, ConfigError
+from stmulnet.evaluation.clip_views import ViewsName, check_frames, view_maker
+from stmulnet.evaluation.journal import Journal, read_journals
+from stmulnet.evaluation.protocol import ScoredVideo, ScoreTable, score_each, score_table
+from stmulnet.models.catalog import locate
+from stmulnet.models.checkpoint import load_model
+from stmulnet.models.multiplier import Network
+from stmulnet.models.sources import check_unseen, disagree, plain, read_record
+from stmulnet.video.manifest import Manifest, load_manifests
+from stmulnet.video.pool import default_workers
+
+MAX_WORKERS = 4  # decoding one video is far quicker than scoring it
+
+
+@dataclass(frozen=True)
+class OpenSplit:
+    """The test videos of one split.
+
+    Attributes:
+        dataset: Folder of the data set.
+        split: Number of the split.
+        path: The annotation file.
+        annotation: Its content.
+        manifest: How frames and flow were made; None where that is not known.
+    """
+
+    dataset: Path
+    split: int
+    path: Path
+    annotation: Annotation
+    manifest: Manifest | None
+
+    @classmethod
+    def open(cls, dataset: Path, split: int) -> "OpenSplit":
+        """Read the annotation of a split.
+
+        Raises:
+            AnnotationError: It is missing, malformed, or has no videos to test on.
+        """
+        path = dataset / "annotations" / f"annot{split:02d}.json"
+        annotation = load_annotation(path)
+        if not annotation.validation:
+            raise AnnotationError(f"{path}: the validation list is empty; make it anew from the official lists")
+        return cls(dataset, split, path, annotation, load_manifests(dataset))
+
+    @property
+    def left_out(self) -> int:
+        """Videos of the official test list that were not on disk when the annotation was made."""
+        return len(self.annotation.left_out.get("validation", []))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network that fits a test list.
+
+    Attributes:
+        path: Its weight file.
+        sha256: Of the file.
+        network: On the CPU.
+        videos: The test videos, sized and sampled for it.
+    """
+
+    path: Path
+    sha256: str
+    network: Network
+    videos: TwoStreamDataset
+
+    def record(self) -> dict[str, Any]:
+        """What is saved with its scores."""
+        return {"file": self.path.name, "sha256": self.sha256, "streams": list(self.network.config.streams)}
+
+
+def open_candidate(
+    weights: Path, tests: OpenSplit, *, views: ViewsName = "official", frames: int = TEST_FRAMES, allow_mismatch: bool
+) -> Candidate:
+    """Load a network and see that its scores on a test list will mean something.
+
+    Raises:
+        CheckpointError: The weights cannot be read, or know other classes.
+        ConfigError: They have seen test videos, or frames or flow are not there as needed.
+    """
+    path = locate(weights)
+    network = load_model(path)
+    network.config.check_frames(check_frames(views, frames))
+    _check_classes(network, path, tests)
+    check_unseen_videos(network, path, tests, allow_mismatch=allow_mismatch)
+    _check_flow(network, tests.manifest, frames)
+    _compare_records(network, tests.manifest)
+    return Candidate(path, sha256_of(path), network, open_test_list(tests.dataset, tests.annotation, network, frames))
+
+
+def open_test_list(
+    dataset: Path, annotation: Annotation | Path, network: Network, frames: int = TEST_FRAMES
+) -> TwoStreamDataset:
+    """The validation list of an annotation, sampled and sized for the test protocol of a network."""
+    return TwoStreamDataset.in_folder(
+        annotation,
+        dataset,
+        subset="validation",
+        sampling=UniformFrames(frames),
+        transform=TestTransform(network.config.input_size),
+        streams=network.config.streams,
+    )
+
+
+def score_videos(
+    network: Network,
+    videos: TwoStreamDataset,
+    *,
+    device: torch.device,
+    workers: int | None = None,
+    views: ViewsName = "official",
+    journal: Path | None = None,
+    key: dict[str, Any] | None = None,
+) -> ScoreTable:
+    """Run the test protocol over a data set, reading ahead in ``workers`` processes.
+
+    Of several processes (`stmulnet.distributed`) each scores its share, every video once; all get the whole table.
+
+    Args:
+        network: The network.
+        videos: Test videos; see `open_test_list`.
+        device: Where to score.
+        workers: Processes that read ahead; up to four by default.
+        views: Views of a video.
+        journal: File without suffix that keeps the scores until all are there; None keeps none.
+        key: What a journal must be of for its scores to be taken over.
+
+    Returns:
+        Scores in the order of the list.
+    """
+    if not len(videos):
+        raise AnnotationError("the annotation's validation list is empty; make it anew from the official lists")
+    rank, _ = distributed.place()
+    done = _scored_before(journal, key or {}, len(videos))
+    missing = [index for index, record in enumerate(videos.records) if record.video not in done]
+    mine = [missing[place] for place in distributed.share(len(missing))]
+    if workers is None:
+        workers = min(MAX_WORKERS, max(default_workers() // distributed.neighbours(), 1) - 1)
+    # A sample is some 50 MB at the official size and waits in shared memory: one per worker is enough.
+    loader = ClipLoader(
+        videos, batch_size=None, order=mine, workers=min(workers, len(mine)), ahead=1, pin_memory=device.type == "cuda"
+    )
+    network = network.to(device).eval()
+    maker = view_maker(views, network.config.input_size)
+    scored: list[ScoredVideo] = []
+    with Journal(journal and journal.with_name(f"{journal.name}-{rank}.jsonl"), key or {}) as kept:
+        for video in score_each(network, loader, total=len(mine), device=device, views=maker):
+            kept.append(video)
+            scored.append(video)
+    found = done | {video.video: video for part in distributed.gather(scored) for video in part}
+    return score_table([found[record.video] for record in videos.records])
+
+
+def _scored_before(journal: Path | None, key: dict[str, Any], total: int) -> dict[str, ScoredVideo]:
+    """What process 0 finds of an earlier run, for all processes: they must agree on what is left to do."""
+    done: dict[str, ScoredVideo] = {}
+    if journal is not None and distributed.place()[0] == 0:
+        done = read_journals(sorted(journal.parent.glob(f"{journal.name}-*.jsonl")), key)
+        if done:
+            notice(f"{len(done)} of {total} videos were scored before; going on with the others")
+    return distributed.gather(done)[0]
+
+
+def journal_key(
+    candidate: Candidate, tests: OpenSplit, *, views: ViewsName, frames: int, device: str
+) -> dict[str, Any]:
+    """What decides the scores of a network, and so whether those of a stopped run can be taken over."""
+    videos = [[record.video, record.label, record.num_frames] for record in tests.annotation.validation]
+    return {
+        "weights": candidate.sha256,
+        "dataset": str(tests.dataset.resolve()),
+        "settings": tests.manifest.settings if tests.manifest else None,
+        "videos": hashlib.sha256(repr(videos).encode()).hexdigest(),
+        **{"views": views, "frames": frames, "device": device},
+    }
+
+
+def check_unseen_videos(network: Network, weights: Path, tests: OpenSplit, *, allow_mismatch: bool = False) -> None:
+    """Refuse a network that has been trained on test videos, as far as its file knows.
+
+    Files of this package name the list they were trained on by checksums, so that it is found whatever the data set is
+    called; those of the authors, and older ones, name data set and split.
+
+    Args:
+        network: The network.
+        weights: Its file, for the message.
+        tests: The test list.
+        allow_mismatch: Say so instead.
+
+    Raises:
+        ConfigError: It has; names the split it was trained on.
+    """
+    records = {stream: read_record(weights, network.metadata, stream) for stream in network.config.streams}
+    if _known_list(network.metadata, weights, tests, allow_mismatch):
+        records = {stream: record["from"] for stream, record in records.items() if record.get("from")}
+    names = {tests.dataset.resolve().name, *_known_datasets(tests.annotation.class_names)}
+    for name in sorted({plain(name): name for name in names}.values()):
+        check_unseen(records, name, tests.split, allow_mismatch=allow_mismatch)
+
+
+def _known_list(metadata: dict[str, Any], weights: Path, tests: OpenSplit, allow_mismatch: bool) -> bool:
+    """Whether the list that a file was trained on is here, so that names need not be asked; refuses if it is seen."""
+    training = metadata.get("training")
+    data = training.get("data") if isinstance(training, dict) else None
+    if not isinstance(data, dict):
+        return False
+    if data.get("annotation_sha256") == hashlib.sha256(tests.path.read_bytes()).hexdigest():
+        return True
+    wanted, tested = data.get("training_videos_sha256"), {record.video for record in tests.annotation.validation}
+    for path in sorted(tests.path.parent.glob("annot*.json")):
+        names = {record.video for record in load_annotation(path).training}
+        if names and hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest() == wanted:
+            if seen := names & tested:
+                disagree(
+                    f"{weights.name} was trained on the training list of {path.name}, which has {len(seen)} of the "
+                    f"{len(tested)} test videos of {tests.path.name}",
+                    "figures of that test will be too good",
+                    allow_mismatch,
+                )
+            return True
+    return False
+
+
+def _known_datasets(class_names: list[str]) -> list[str]:
+    """The data set that has these classes, whatever its folder is called."""
+    return [name for name, classes in CLASS_NAMES.items() if list(classes) == class_names]
+
+
+def _check_classes(network: Network, weights: Path, tests: OpenSplit) -> None:
+    class_names = tests.annotation.class_names
+    if network.config.num_classes != len(class_names):
+        raise CheckpointError(
+            f"{weights} knows {network.config.num_classes} classes, {tests.path} has {len(class_names)}: "
+            "give weights trained on this data set"
+        )
+    if network.class_names is not None and network.class_names != class_names:
+        ours, theirs = next(pair for pair in zip(network.class_names, class_names, strict=True) if pair[0] != pair[1])
+        raise CheckpointError(
+            f"{weights} and {tests.path} name their classes differently, first {ours!r} against {theirs!r}: "
+            "give weights trained on this data set"
+        )
+
+
+def _check_flow(network: Network, manifest: Manifest | None, frames: int) -> None:
+    """A data set for evaluation only has the flow of one number of frames."""
+    present = manifest.only_for_test_frames if manifest else None
+    if present and present != frames and "motion" in network.config.streams:
+        raise ConfigError(
+            f"the data set has only the flow that {present} frames per video need (extract --flow-only-needed), not "
+            f"that of {frames}; evaluate {present} frames, or extract all of the flow into another folder"
+        )
+
+
+def _compare_records(network: Network, manifest: Manifest | None) -> None:
+    """Say where frames or flow were made otherwise than those the network was trained on."""
+    trained = network.metadata.get("preprocessing")
+    if trained is None or manifest is None:
+        return
+    for part in ("frames", "flow"):
+        before, now = trained.get(part, {}), manifest.settings.get(part, {})
+        names = (before.keys() & now.keys()) - {"libraries"}
+        if before.get("algorithm") != now.get("algorithm"):
+            names -= {"parameters"}  # of another algorithm: they would not say more
+        for name in sorted(names):
+            if before.get(name) != now.get(name):
+                notice(f"note: {part} {name}: {now.get(name)!r} here, {before.get(name)!r} in training")
