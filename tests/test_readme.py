@@ -37,7 +37,8 @@ def shell_lines() -> Iterator[list[str]]:
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
         inline = re.findall(r"`(stmulnet (?!VERB)[a-z-]+ [^`]*--[^`]*)`", text)
-        for line in [line for block in blocks(document, "bash") for line in block.splitlines()] + inline:
+        whole = [block.replace("\\\n", " ") for block in blocks(document, "bash")]  # lines that go on in the next one
+        for line in [line for block in whole for line in block.splitlines()] + inline:
             words = shlex.split(line.partition(" > ")[0], comments=True)
             if words:
                 yield words
@@ -62,9 +63,10 @@ def parse(words: list[str]) -> dict[str, Any]:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder with the YAML file of the README."""
+    """A current folder with the YAML file of the README and the configurations."""
     (small,) = blocks(README, "yaml")
     (tmp_path / "small.yaml").write_text(small, encoding="utf-8")
+    (tmp_path / "configs").symlink_to(PROJECT / "configs")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -176,7 +178,8 @@ def test_options_exist(document: Path) -> None:
     known |= {name for function in functions for name in inspect.signature(function).parameters}
     text = document.read_text(encoding="utf-8")
     benchmark = r"python (benchmarks/\w+\.py)([^`]*)"
-    named = set(re.findall(r"(?<![\w-])--([a-z][\w-]*)", re.sub(benchmark, "", text)))
+    others = rf"{benchmark}|^.*(?:torchrun --|#SBATCH|scontrol).*$"
+    named = set(re.findall(r"(?<![\w-])--([a-z][\w-]*)", re.sub(others, "", text, flags=re.MULTILINE)))
     assert {name.replace("-", "_") for name in named} <= known
     for script, options in re.findall(benchmark, text):
         source = (PROJECT / script).read_text(encoding="utf-8")

@@ -98,7 +98,7 @@ def test_training_on_packed_data_is_the_same(tiny_project: TinyProject, tmp_path
             tmp_path / f"run{workers}",
             network_options={"units": [1, 1, 1, 1], "width_mult": 0.0625, "input_size": 64, "head_pool": "global"},
             learning_rates=[0.01],
-            passes_per_rate=1,
+            passes_per_epoch=1,
             batch_size=4,
             sub_batch_size=2,
             strides=(1, 2),

@@ -59,7 +59,7 @@ def test_evaluate(
 def test_train(tiny_project: TinyProject, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = copied(tiny_project.dataset, tmp_path / "data", TREES["official"])
     options = {"units": [1, 1, 1, 1], "width_mult": 0.0625, "input_size": 64, "head_pool": "global"}
-    steps: dict[str, Any] = {"learning_rates": [0.01], "passes_per_rate": 1, "batch_size": 4, "strides": (1, 2)}
+    steps: dict[str, Any] = {"learning_rates": [0.01], "passes_per_epoch": 1, "batch_size": 4, "strides": (1, 2)}
     summary = train(dataset, "two_stream_resnet50", tmp_path / "run", network_options=options, device="cpu", **steps)
     assert summary.weights.is_file()
     assert "frames: jpegs_256/<video>/frame000001.jpg; flow: tvl1_flow/u/" in capsys.readouterr().err

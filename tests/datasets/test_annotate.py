@@ -181,6 +181,18 @@ def test_class_folders_are_split_at_random(dataset: Path, tmp_path: Path, capsys
         annotate(tmp_path / "videos", dataset, test_fraction=1)
 
 
+def test_class_folders_of_frames_can_be_annotated_again(dataset: Path, tmp_path: Path) -> None:
+    """The data set is its own list: its annotations lie beside the classes."""
+    for video in VIDEOS:
+        target = tmp_path / "own" / video.split("_")[1] / video
+        target.mkdir(parents=True)
+        for name, source in (("img", "images"), ("flow_x", "flows/u"), ("flow_y", "flows/v")):
+            for number, image in enumerate(sorted((dataset / source / video).iterdir()), start=1):
+                shutil.copy(image, target / f"{name}_{number:05d}.jpg")
+    first = annotate(tmp_path / "own", tmp_path / "own").files[1].read_bytes()
+    assert annotate(tmp_path / "own", tmp_path / "own").files[1].read_bytes() == first
+
+
 def test_nothing_wanted_and_nowhere_to_write(lists: Path, dataset: Path) -> None:
     with pytest.raises(ConfigError, match=r"splits must be numbers from 1, as in \[1, 2, 3\], got \[\]"):
         annotate(lists, dataset, splits=[])

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stmulnet.datasets.folder import random_split, read_classes
+from stmulnet.datasets.annotations import Annotation, VideoRecord
+from stmulnet.datasets.folder import hold_out, random_split, read_classes
 from stmulnet.datasets.lists import group_of, shared_groups
 from stmulnet.errors import AnnotationError, ConfigError
 
@@ -88,3 +89,22 @@ def test_bad_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "Jump").rmdir()
     with pytest.raises(AnnotationError, match=r"video 'a' is in 'Wave' and in 'Wave'"):
         read_classes(tmp_path)
+
+
+def test_a_hold_out_takes_whole_groups_of_the_training_list() -> None:
+    names = [f"v_{name}_g{group:02d}_c{clip:02d}" for name in "AB" for group in range(1, 11) for clip in (1, 2)]
+    training = [VideoRecord(name, "AB".index(name[2]), 50) for name in names]
+    annotation = Annotation(["A", "B"], training, [VideoRecord("v_A_g11_c01", 0, 50)])
+    parts = [hold_out(annotation, 0.2, seed=seed) for seed in (0, 0, 1)]
+    assert parts[0] == parts[1]
+    assert parts[0] != parts[2]
+    for part in parts:
+        assert sorted(record.video for record in (*part.training, *part.validation)) == sorted(names)
+        assert len(part.validation) == 8
+        held, kept = ({group_of(record.video) for record in records} for records in (part.validation, part.training))
+        assert not held & kept
+    alone = Annotation(["A"], training[:2], [])
+    with pytest.raises(AnnotationError, match="no class has two groups of training videos"):
+        hold_out(alone, 0.2)
+    with pytest.raises(ConfigError, match="test_fraction"):
+        hold_out(annotation, 1.0)

@@ -273,3 +273,17 @@ def test_senseless_arguments_are_refused(rng: np.random.Generator) -> None:
         sampling.train_frames(50, -1, rng=rng)
     with pytest.raises(ConfigError, match=r"\(9, 3\)"):
         sampling.RandomStrideFrames(strides=(9, 3))
+
+
+@pytest.mark.parametrize(("with_flow", "first", "last"), [(True, 6, 15), (False, 1, 20)])
+def test_a_random_frame_is_any_of_them(with_flow: bool, first: int, last: int, rng: np.random.Generator) -> None:
+    frames = sampling.RandomFrame(with_flow=with_flow)
+    drawn = [frame for _ in range(4000) for frame in frames(20, rng)]
+    counts = np.bincount(drawn, minlength=last + 1)
+    assert counts[:first].sum() == 0
+    assert len(counts) == last + 1
+    expected = 4000 / (last - first + 1)
+    assert np.abs(counts[first:] - expected).max() < 5 * np.sqrt(expected)
+    assert frames(11, rng) == [6] or not with_flow
+    with pytest.raises(VideoTooShortError, match="the video has 10 frames"):
+        frames(10, rng)

@@ -1,58 +1,25 @@
-"""Training end to end on a tiny data set: losses, run folder, resume, bad input."""
+"""Training end to end on a tiny data set: run folder, options, resuming, bad input."""
 
+import csv
 import json
 import shutil
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+import yaml  # type: ignore[import-untyped] # the stubs are a package of their own
+from tests.training.runs import OPTIONS, run, same, state
 
-from stmulnet import cli, create_model, load_model
+from stmulnet import cli, load_model
 from stmulnet.commands.train import _warn_of_small_crops, train
-from stmulnet.datasets.base import TwoStreamDataset
 from stmulnet.datasets.transforms import TrainTransform
 from stmulnet.errors import ConfigError, DatasetError, MissingExtraError, StmulnetError
-from stmulnet.models.multiplier import joint_output
 from stmulnet.training import fit
-from stmulnet.training.callbacks import EpochReport
-from stmulnet.training.datamodule import TwoStreamDataModule
-from stmulnet.training.module import TwoStreamModule, stream_loss, total_loss, videos_in_update
-
-OPTIONS: dict[str, Any] = {
-    "units": [2, 1, 1, 1],
-    "width_mult": 0.0625,
-    "input_size": 64,
-    "head_pool": "global",
-    "fusion": {"stages": [2]},
-}
-
-
-def run(project: Any, out: Path, network: str = "st_mulnet_resnet50", **changes: Any) -> Any:
-    settings: dict[str, Any] = {
-        "network_options": OPTIONS,
-        "learning_rates": [0.01, 0.001],
-        "passes_per_rate": 1,
-        "batch_size": 4,
-        "sub_batch_size": 2,
-        "strides": (1, 2),
-        "cache": True,
-        "device": "cpu",
-    }
-    return train(project.dataset, network, out, **(settings | changes))
-
-
-def test_loader_calls_are_the_sub_batches(tiny_project: Any) -> None:
-    annotation = tiny_project.dataset / "annotations" / "annot01.json"
-    data = TwoStreamDataset.in_folder(
-        annotation, tiny_project.dataset, subset="training", sampling=lambda n, rng: [6], call_videos=4
-    )
-    module = TwoStreamDataModule(data, None, batch_size=4, workers=0)
-    videos = [list(batch.video) for batch in module.train_dataloader()]
-    order = [data.records[index].video for index in data.epoch_order()]
-    assert videos == [order[at : at + 4] for at in range(0, len(order), 4)]
+from stmulnet.training.checkpoints import Checkpoints
+from stmulnet.training.loop import Loop
 
 
 def test_oddities_of_the_official_loader_can_be_repaired(
@@ -78,67 +45,48 @@ def test_oddities_of_the_official_loader_can_be_repaired(
         run(tiny_project, tmp_path / "unknown", repair=["crops"])
 
 
-def test_loss_equals_its_definition(rng: np.random.Generator) -> None:
-    """Summed over windows and positions with the label repeated, divided by the number of videos."""
-    maps = [rng.normal(size=(3, 4, 2, 2, 5)) for _ in range(2)]
-    labels = np.array([2, 0, 3])
-    want = []
-    for logits in maps:
-        total = 0.0
-        for n in range(3):
-            for w, h, x in np.ndindex(2, 2, 5):
-                scores = logits[n, :, w, h, x]
-                total += np.log(np.exp(scores).sum()) - scores[labels[n]]
-        want.append(total / 3)
-    tensors = [torch.from_numpy(logits) for logits in maps]
-    targets = torch.from_numpy(labels)
-    assert stream_loss(tensors[0], targets).item() == pytest.approx(want[0], rel=1e-12)
-    assert total_loss(joint_output(*tensors), targets).item() == pytest.approx(sum(want), rel=1e-12)
-    assert total_loss(joint_output(None, tensors[1]), targets).item() == pytest.approx(want[1], rel=1e-12)
-
-
-def test_last_update_of_a_pass_has_the_rest() -> None:
-    assert [videos_in_update(at, 128, 9537) for at in (0, 127, 128, 9471, 9472, 9536)] == [128, 128, 128, 128, 65, 65]
-    assert videos_in_update(5, 8, 6) == 6
-
-
-def test_every_video_of_an_update_weighs_the_same(rng: np.random.Generator) -> None:
-    """Seven clips in sub-batches of 2, 2, 2, 1 and updates of 4 and 3; Lightning divides by the two sub-batches."""
-    model = create_model("appearance_resnet50", 3, units=(1, 1, 1, 1), width_mult=1 / 32, input_size=32, head_pool=1)
-    settings: dict[str, Any] = {"learning_rates": [0.1], "passes_per_rate": 1, "weight_decay": 0.0, "momentum": 0.9}
-    module = TwoStreamModule(
-        model, batch_size=4, clips_per_pass=7, scorer=lambda *_: torch.empty(0), seed=0, **settings
-    )
-    module.eval()
-    module._trainer = SimpleNamespace(accumulate_grad_batches=2)  # type: ignore[assignment]
-    module.log = lambda *_, **__: None  # type: ignore[method-assign]
-    for index, (size, update) in enumerate([(2, 4), (2, 4), (2, 3), (1, 3)]):
-        rgb = torch.from_numpy(rng.integers(0, 256, (size, 1, 3, 32, 32), np.uint8))
-        batch = SimpleNamespace(rgb=rgb, flow=None, label=torch.arange(size))
-        summed = sum(total_loss(model(rgb[i : i + 1]), batch.label[i : i + 1]).item() for i in range(size))
-        assert module.training_step(batch, index).item() / 2 == pytest.approx(summed / update, rel=1e-5)
-
-
 def test_run_folder_holds_everything(tiny_project: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [
         *("train", "--dataset", str(tiny_project.dataset), "--network", "st_mulnet_resnet50"),
-        *("--out", str(tmp_path / "run"), "--learning_rates", "[0.01, 0.001]", "--passes_per_rate", "1"),
+        *("--out", str(tmp_path / "run"), "--learning_rates", "[0.01, 0.001]", "--passes_per_epoch", "1"),
         *("--batch_size", "4", "--sub_batch_size", "2", "--strides", "[1, 2]", "--device", "cpu", "--cache"),
         *("--validate_every", "1", "--validation_frames", "5", "--network_options", json.dumps(OPTIONS)),
     ]
     assert cli.main(arguments) == 0
-    assert "run: epoch 2/2  " in capsys.readouterr().err
-    names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert {"model.safetensors", "last.ckpt", "config.json", "history.json", "tensorboard"} <= names
-    history = json.loads((tmp_path / "run" / "history.json").read_text())
-    assert [row["epoch"] for row in history] == [1, 2]
-    assert {"train_loss", "train_top1", "val_top1"} <= history[0].keys()
-    model = load_model(tmp_path / "run" / "model.safetensors")
+    assert "run: epoch 2/2  train_loss" in capsys.readouterr().err
+    folder = tmp_path / "run"
+    assert {path.name for path in folder.iterdir()} == {
+        *("config.yaml", "network.json", "data.json", "environment.json", "metrics.csv", "curves.png"),
+        *("checkpoints", "tensorboard", "best.safetensors", "model.safetensors"),
+    }
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["epoch"], row["updates"], row["learning_rate"]) for row in rows] == [
+        ("1", "2", "0.01"),
+        ("2", "4", "0.001"),
+    ]
+    assert all(float(row[name]) >= 0 for row in rows for name in ("train_loss", "val_top1", "val_top1_motion"))
+    data = json.loads((folder / "data.json").read_text())
+    assert (data["split"], data["training_videos"], data["validation_videos"]) == (1, 6, 6)
+    assert data["preprocessing"]["frames"]["short_side"] == 64
+    assert json.loads((folder / "environment.json").read_text())["libraries"]["torch"] == torch.__version__
+    model = load_model(folder / "model.safetensors")
     assert model.class_names == tiny_project.class_names
     assert model.metadata["training"]["learning_rates"] == [0.01, 0.001]
+    assert model.metadata["training"]["data"] == data
     assert model.metadata["preprocessing"]["frames"]["short_side"] == 64
-    assert model.metadata["metric"]["top1"] == history[-1]["val_top1"]
+    assert model.metadata["metric"]["top1"] == pytest.approx(float(rows[-1]["val_top1"]))
     assert model.metadata["metric"]["list"] == "validation list of split 1"
+    best = load_model(folder / "best.safetensors").metadata["metric"]
+    assert best["top1"] == pytest.approx(max(float(row["val_top1"]) for row in rows))
+    assert best["chosen_by"]
+
+
+def test_recorded_options_give_the_same_run_again(tiny_project: Any, tmp_path: Path) -> None:
+    run(tiny_project, tmp_path / "one")
+    arguments = ["train", "--config", str(tmp_path / "one" / "config.yaml"), "--out", str(tmp_path / "two")]
+    assert cli.main([*arguments, "--device", "cpu"]) == 0
+    assert same(state(tmp_path / "one"), state(tmp_path / "two"))
 
 
 @pytest.mark.parametrize("network", ["appearance_resnet50", "motion_resnet50", "two_stream_resnet50"])
@@ -150,44 +98,142 @@ def test_other_networks_train_too(network: str, tiny_project: Any, tmp_path: Pat
     )
 
 
-def test_same_seed_same_weights(tiny_project: Any, tmp_path: Path) -> None:
-    states = [
-        load_model(run(tiny_project, tmp_path / str(i), seed=seed).weights).state_dict()
-        for i, seed in enumerate((3, 3, 4))
-    ]
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    assert not torch.equal(states[0]["motion.conv1.weight"], states[2]["motion.conv1.weight"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schedule": "cosine", "learning_rates": [0.01], "epochs": 2, "warmup_epochs": 0.5},
+        {"optimizer": "adamw", "clip_gradients": 1.0, "label_smoothing": 0.1, "mixup": 0.2},
+        {"precision": "bf16", "batchnorm": "frozen"},
+        {"ema": 0.9, "validate_every": 1, "validation_frames": 5},
+        {"frames": 1, "network": "motion_resnet50", "augmentation": "multiScaleRegular"},
+    ],
+)
+def test_options_change_the_weights_and_repeat(changes: dict[str, Any], tiny_project: Any, tmp_path: Path) -> None:
+    options = dict(OPTIONS)
+    if "network" in changes:
+        del options["fusion"]
+    common = {"network_options": options, **{key: value for key, value in changes.items() if key == "network"}}
+    plain = {} if "frames" not in changes else {"frames": 5}
+    for name, settings in (("plain", common | plain), ("one", common | changes), ("two", common | changes)):
+        run(tiny_project, tmp_path / name, **settings)
+    assert same(state(tmp_path / "one"), state(tmp_path / "two"))
+    assert not same(state(tmp_path / "one"), state(tmp_path / "plain"))
 
 
-def test_interrupted_and_resumed_equals_uninterrupted(
-    tiny_project: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_recomputed_stages_give_the_same_weights(tiny_project: Any, tmp_path: Path) -> None:
+    run(tiny_project, tmp_path / "kept")
+    run(tiny_project, tmp_path / "recomputed", gradient_checkpointing=True)
+    assert same(state(tmp_path / "kept"), state(tmp_path / "recomputed"))
+
+
+def test_same_seed_same_weights_whatever_the_loader(tiny_project: Any, tmp_path: Path) -> None:
+    cases: dict[str, dict[str, Any]] = {"a": {}, "b": {"cache": False, "workers": 1}, "c": {"seed": 4}}
+    for name, changes in cases.items():
+        run(tiny_project, tmp_path / name, **({"seed": 3} | changes))
+    assert same(state(tmp_path / "a"), state(tmp_path / "b"))
+    assert not torch.equal(state(tmp_path / "a")["motion.conv1.weight"], state(tmp_path / "c")["motion.conv1.weight"])
+
+
+def test_a_hold_out_takes_the_place_of_the_test_list(tiny_project: Any, tmp_path: Path) -> None:
+    annotation = json.loads((tiny_project.dataset / "annotations" / "annot01.json").read_text())
+    dataset = tmp_path / "dataset"
+    shutil.copytree(tiny_project.dataset, dataset)
+    both = annotation["training"] | annotation["validation"]  # two groups per class
+    (dataset / "annotations" / "annot01.json").write_text(json.dumps(annotation | {"training": both, "validation": {}}))
+    project = SimpleNamespace(dataset=dataset)
+    run(project, tmp_path / "run", holdout=0.5, validate_every=1, validation_frames=5)
+    data = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert (data["training_videos"], data["validation_videos"]) == (6, 6)
+    metric = load_model(tmp_path / "run" / "best.safetensors").metadata["metric"]
+    assert metric["list"] == "hold-out of the training list of split 1"
+    with pytest.raises(StmulnetError, match="no class has two groups of training videos"):
+        run(tiny_project, tmp_path / "none", holdout=0.5)
+
+
+class _Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("changes", [{}, {"ema": 0.9, "optimizer": "adamw", "mixup": 0.2, "checkpoint_minutes": 0}])
+def test_killed_after_any_update_and_resumed_equals_undisturbed(
+    changes: dict[str, Any], tiny_project: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = load_model(run(tiny_project, tmp_path / "whole").weights).state_dict()
-    batch_end = EpochReport.on_train_batch_end
-    stop_in: list[int] = []
+    settings = {"checkpoint_minutes": 0, "validate_every": 1, "validation_frames": 5, **changes}
+    run(tiny_project, tmp_path / "whole", **settings)
+    step, steps = Loop._step, 0
 
-    def interrupt(self: EpochReport, trainer: Any, *args: Any) -> None:
-        batch_end(self, trainer, *args)
-        if trainer.current_epoch == stop_in[0]:
-            raise KeyboardInterrupt
+    def die(self: Loop) -> None:
+        nonlocal steps
+        steps += 1
+        step(self)
+        if steps % 2 == 0:  # after the step, before its checkpoint
+            raise _Stopped
 
     with monkeypatch.context() as patch:
-        patch.setattr(EpochReport, "on_train_batch_end", interrupt)
-        for epoch, advice in enumerate(("the same command starts again", "the same command with --resume goes on")):
-            stop_in[:] = [epoch]
+        patch.setattr(Loop, "_step", die)
+        stops = 0
+        while not (tmp_path / "part" / "model.safetensors").exists():
+            stops += 1
+            assert stops < 9
+            try:
+                run(tiny_project, tmp_path / "part", resume=stops > 1, **settings)
+            except _Stopped:
+                continue
+    assert stops > 2
+    assert same(state(tmp_path / "whole"), state(tmp_path / "part"))
+    rows = [(tmp_path / name / "metrics.csv").read_text().splitlines() for name in ("whole", "part")]
+    assert [line.rpartition(",")[0] for line in rows[0]] == [line.rpartition(",")[0] for line in rows[1]]
+
+
+def test_ctrl_c_finishes_the_update_and_saves(
+    tiny_project: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tiny_project, tmp_path / "whole")
+    step = Loop._step
+
+    def interrupted(self: Loop) -> None:
+        signal.raise_signal(signal.SIGINT)
+        step(self)
+
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_step", interrupted)
+        for resume, updates in ((False, 1), (True, 2), (True, 3)):
             with pytest.raises(KeyboardInterrupt):
-                run(tiny_project, tmp_path / "part")
-            assert advice in capsys.readouterr().err
-    assert not (tmp_path / "part" / "model.safetensors").exists()
-    resumed = load_model(run(tiny_project, tmp_path / "part", resume=True).weights).state_dict()
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    assert [row["epoch"] for row in json.loads((tmp_path / "part" / "history.json").read_text())] == [1, 2]
+                run(tiny_project, tmp_path / "part", resume=resume)
+            assert Checkpoints(tmp_path / "part" / "checkpoints", 1).load()["updates"] == updates
+            said = capsys.readouterr().err
+            assert "stopping: this update is finished and saved first" in said
+            assert "saved; the same command with --resume goes on from there" in said
+    assert signal.getsignal(signal.SIGINT) is handler
+    run(tiny_project, tmp_path / "part", resume=True)
+    assert same(state(tmp_path / "whole"), state(tmp_path / "part"))
+
+
+def test_a_second_stage_starts_from_the_weights_of_the_first(
+    tiny_project: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = OPTIONS | {"temporal_conv": None}
+    first = run(tiny_project, tmp_path / "first", "st_resnet50", network_options=options | {"temporal_pool": None})
+    pooled = options | {"temporal_pool": {"kind": "max", "window": 5, "stride": 2}}
+    settings: dict[str, Any] = {"weights": first.weights, "learning_rates": [1e-9], "frames": 7}
+    run(tiny_project, tmp_path / "second", "st_resnet50", network_options=pooled, **settings)
+    one, two = state(tmp_path / "first"), state(tmp_path / "second")
+    assert all(torch.allclose(two[name], value, atol=1e-6) for name, value in one.items() if "running" not in name)
+    model = load_model(tmp_path / "second" / "model.safetensors")
+    assert model.metadata["provenance"]["motion"]["file"] == "model.safetensors"
+    assert model.config.temporal_pool is not None
+    with pytest.raises(ConfigError, match=r"model\.safetensors holds another network than the one to train"):
+        run(tiny_project, tmp_path / "third", **settings)
+    with pytest.raises(ConfigError, match="weights of the whole network, or of its streams, not both"):
+        run(tiny_project, tmp_path / "third", **settings, appearance_weights=first.weights)
+    assert not (tmp_path / "third").exists()
 
 
 def test_bad_runs_are_refused(tiny_project: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"batch_size 4 must be a multiple of sub_batch_size 3"):
         run(tiny_project, tmp_path / "run", sub_batch_size=3)
-    with pytest.raises(ConfigError, match=r"holds no last.ckpt to resume from"):
+    with pytest.raises(ConfigError, match=r"holds no checkpoint to resume from; start without --resume"):
         run(tiny_project, tmp_path / "run", resume=True)
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="is a file"):
@@ -211,17 +257,28 @@ def test_bad_runs_are_refused(tiny_project: Any, tmp_path: Path) -> None:
         ({"learning_rates": []}, r"learning_rates must be positive numbers, at least one, got \[\]"),
         ({"learning_rates": [0.1, 0.0]}, "learning_rates must be positive"),
         ({"learning_rates": [float("nan")]}, "learning_rates must be positive"),
+        ({"schedule": "cosine"}, r"schedule cosine .* got learning_rates \[0.01, 0.001\] and epochs None"),
+        ({"epochs": 0}, "epochs must be at least 1, or null for one per learning rate, got 0"),
+        ({"schedule": "linear"}, "schedule is one of list, cosine, got 'linear'"),
+        ({"warmup_epochs": 2}, "warmup_epochs must be less than the 2 epochs, got 2"),
         ({"batch_size": -4}, "batch_size must be at least 1, got -4"),
         ({"sub_batch_size": 0}, "sub_batch_size must be at least 1, got 0"),
+        ({"keep_checkpoints": 0}, "keep_checkpoints must be at least 1, got 0"),
         ({"workers": -1}, "workers must be 0 or more, got -1"),
         ({"weight_decay": -1.0}, "weight_decay must be 0 or more"),
+        ({"clip_gradients": float("inf")}, "clip_gradients must be 0 or more, got inf"),
         ({"momentum": 1.0}, r"momentum must lie in \[0, 1\), got 1"),
+        ({"ema": 1.0}, r"ema must lie in \[0, 1\), got 1"),
+        ({"batchnorm_rate": 0.0}, "batchnorm_rate must be above 0 and at most 1, got 0"),
+        ({"mixup": 0.2, "sub_batch_size": 1}, "mixup mixes the videos of a sub-batch"),
         ({"seed": 2**32}, "seed must be at most 4294967295"),
         ({"frames": 4}, "frames must be 5 to 1000 for this network, got 4"),
         ({"validate_every": 1, "validation_frames": 0}, "frames must be 5 to 1000"),
         ({"network_options": {"num_classes": 3}}, "a network has no option 'num_classes'; it has"),
         ({"network_options": {1: 2}}, "a network has no option 1; it has"),
         ({"device": "cuda:99"}, "device 'cuda:99' is not usable"),
+        ({"precision": "fp16"}, "precision fp16 needs a GPU; on a CPU use bf16 or float32"),
+        ({"batchnorm": "sync"}, "batchnorm sync needs GPUs"),
     ],
 )
 def test_bad_numbers_leave_nothing(changes: dict[str, Any], message: str, tiny_project: Any, tmp_path: Path) -> None:
@@ -231,11 +288,25 @@ def test_bad_numbers_leave_nothing(changes: dict[str, Any], message: str, tiny_p
 
 
 def test_a_finished_run_is_not_overwritten_nor_resumed_otherwise(tiny_project: Any, tmp_path: Path) -> None:
-    run(tiny_project, tmp_path / "run", learning_rates=[0.01])
+    dataset = tmp_path / "dataset"
+    shutil.copytree(tiny_project.dataset, dataset)
+    project = SimpleNamespace(dataset=dataset)
+    run(project, tmp_path / "run", learning_rates=[0.01])
     with pytest.raises(ConfigError, match="holds a training run already"):
-        run(tiny_project, tmp_path / "run", learning_rates=[0.01])
+        run(project, tmp_path / "run", learning_rates=[0.01])
     with pytest.raises(ConfigError, match=r"started with other values of seed \(0, now 1\)"):
-        run(tiny_project, tmp_path / "run", learning_rates=[0.01], seed=1, resume=True)
+        run(project, tmp_path / "run", learning_rates=[0.01], seed=1, resume=True)
+    weights = state(tmp_path / "run")
+    (tmp_path / "run" / "model.safetensors").unlink()
+    run(project, tmp_path / "run", learning_rates=[0.01], resume=True, cache=False, checkpoint_minutes=3)
+    assert same(weights, state(tmp_path / "run"))
+    annotation = dataset / "annotations" / "annot01.json"
+    annotation.write_text(annotation.read_text() + " ")
+    with pytest.raises(ConfigError, match=r"not what .* was started with, it differs in annotation_sha256"):
+        run(project, tmp_path / "run", learning_rates=[0.01], resume=True)
+    (tmp_path / "run" / "config.yaml").write_text("[]")
+    with pytest.raises(ConfigError, match=r"config\.yaml: holds no options"):
+        run(project, tmp_path / "run", learning_rates=[0.01], resume=True)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -250,15 +321,17 @@ def test_missing_frames_are_named_in_one_line(tiny_project: Any, tmp_path: Path,
 
 
 def test_divergence_stops_with_the_reason(tiny_project: Any, tmp_path: Path) -> None:
-    with pytest.raises(StmulnetError, match="use smaller learning rates"):
+    with pytest.raises(StmulnetError, match=r"the loss is (nan|inf) in epoch 1, update \d: use smaller learning rates"):
         run(tiny_project, tmp_path / "run", learning_rates=[1e30])
+    with pytest.raises(StmulnetError, match=r"the last good checkpoint is .*update-000000\d\.ckpt"):
+        run(tiny_project, tmp_path / "kept", learning_rates=[1e-3, 1e30, 1e30], checkpoint_minutes=0)
 
 
 def test_missing_extra_names_the_install_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import importlib
 
     def missing(name: str) -> None:
-        raise ModuleNotFoundError("No module named 'lightning'", name="lightning.pytorch")
+        raise ModuleNotFoundError("No module named 'lightning'", name="lightning.fabric")
 
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(MissingExtraError, match=r"pip install 'stmulnet\[train\]'"):
@@ -273,3 +346,10 @@ def test_crops_that_see_little_of_the_frame_are_pointed_out(capsys: pytest.Captu
         assert (text in printed and "--short-side 128" in printed) is said
     _warn_of_small_crops({}, 64)
     assert capsys.readouterr().err == ""
+
+
+def test_recorded_options_are_plain(tiny_project: Any, tmp_path: Path) -> None:
+    run(tiny_project, tmp_path / "run", learning_rates=[0.01])
+    recorded = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert (recorded["learning_rates"], recorded["strides"], recorded["repair"]) == ([0.01], [1, 2], [])
+    assert recorded["weights"] is None

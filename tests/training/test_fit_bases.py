@@ -7,16 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+import yaml  # type: ignore[import-untyped] # the stubs are a package of their own
 from tests.oracle.torchvision_resnet import random_state
 
 from stmulnet import cli, load_model
 from stmulnet.commands.train import train
 from stmulnet.errors import ConfigError
-from stmulnet.training.callbacks import EpochReport
+from stmulnet.training.loop import Loop
 
 UNITS = (2, 1, 1, 1)
 OPTIONS: dict[str, Any] = {"units": UNITS, "width_mult": 0.0625, "input_size": 64, "head_pool": "global"}
-SETTINGS: dict[str, Any] = {"passes_per_rate": 1, "batch_size": 4, "sub_batch_size": 2, "cache": True, "device": "cpu"}
+SETTINGS: dict[str, Any] = {"passes_per_epoch": 1, "batch_size": 4, "sub_batch_size": 2, "cache": True, "device": "cpu"}
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_from_imagenet_to_a_fused_network(ucf101: Path, imagenet: Path, tmp_path
     arguments = [
         *("train", "--dataset", str(ucf101), "--network", "motion_resnet50", "--out", str(tmp_path / "flow")),
         *("--motion-weights", str(imagenet), "--network-options", json.dumps(OPTIONS), "--learning-rates", "[0.001]"),
-        *("--passes-per-rate", "1", "--batch-size", "4", "--sub-batch-size", "2", "--strides", "[1, 2]"),
+        *("--passes-per-epoch", "1", "--batch-size", "4", "--sub-batch-size", "2", "--strides", "[1, 2]"),
         *("--device", "cpu", "--cache"),
     ]
     assert cli.main(arguments) == 0
@@ -59,7 +60,7 @@ def test_from_imagenet_to_a_fused_network(ucf101: Path, imagenet: Path, tmp_path
     stage = {"file": "model.safetensors", "dataset": "UCF-101", "split": 1, "from": start}
     assert model.metadata["provenance"] == {"appearance": stage, "motion": stage}
     assert model.metadata["training"]["appearance_weights"] == "model.safetensors"
-    recorded = json.loads((tmp_path / "both" / "config.json").read_text())
+    recorded = yaml.safe_load((tmp_path / "both" / "config.yaml").read_text())
     assert (recorded["appearance_weights"], recorded["allow_mismatch"]) == (str(image), False)
     for stream in ("appearance", "motion"):  # small steps from where the stream was
         name = f"{stream}.res5.a.branch2b.0.weight"
@@ -91,15 +92,15 @@ def test_resuming_needs_no_base_files(
     settings: dict[str, Any] = {"learning_rates": [1e-2, 1e-3], "appearance_weights": imagenet}
     arguments = tiny_project.dataset, "appearance_resnet50"
     whole = load_model(run(*arguments, tmp_path / "whole", **settings))
-    batch_end = EpochReport.on_train_batch_end
+    step = Loop._step
 
-    def interrupt(self: EpochReport, trainer: Any, *args: Any) -> None:
-        batch_end(self, trainer, *args)
-        if trainer.current_epoch == 1:
+    def interrupt(self: Loop) -> None:
+        if self.position.updates == 3:
             raise KeyboardInterrupt
+        step(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(EpochReport, "on_train_batch_end", interrupt)
+        patch.setattr(Loop, "_step", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run(*arguments, tmp_path / "part", **settings)
     imagenet.unlink()

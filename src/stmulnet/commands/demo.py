@@ -37,8 +37,8 @@ from stmulnet.files import write_json
 from stmulnet.models.checkpoint import load_model
 from stmulnet.overlay import write_overlay
 from stmulnet.predictor import VideoPredictor
-from stmulnet.training.callbacks import History
-from stmulnet.training.fit import HISTORY_FILE, WEIGHTS_FILE
+from stmulnet.training.history import History
+from stmulnet.training.run_folder import WEIGHTS_FILE
 from stmulnet.video.extract import extract_videos
 from stmulnet.video.pool import default_workers, map_unordered
 
@@ -192,7 +192,7 @@ def _train_and_score(job: TrainJob) -> ScoreTable:
         run,
         network_options=options,
         learning_rates=_learning_rates(),
-        passes_per_rate=1,
+        passes_per_epoch=1,
         batch_size=BATCH,
         sub_batch_size=BATCH,
         strides=(1, 4),
@@ -258,12 +258,12 @@ def _report(out: Path, tables: dict[str, ScoreTable], summary: DemoSummary, seed
 
 
 def _curve(out: Path, contestant: Contestant) -> LearningCurve:
-    rows = History(out / "networks" / contestant.folder / HISTORY_FILE).rows()
+    rows = History(out / "networks" / contestant.folder).rows()
     return LearningCurve(
         contestant.title,
         [row["epoch"] for row in rows],
         [row["train_loss"] for row in rows],
-        [row["val_top1"] if row["epoch"] % VALIDATE_EVERY == 0 else math.nan for row in rows],
+        [row.get("val_top1", math.nan) for row in rows],
     )
 
 

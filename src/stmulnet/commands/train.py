@@ -1,6 +1,7 @@
 """Train a network on an annotated data set."""
 
 import importlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -30,28 +31,48 @@ def train(
     *,
     split: int = 1,
     network_options: dict[str, Any] | None = None,
+    weights: Path | None = None,
     appearance_weights: Path | None = None,
     motion_weights: Path | None = None,
     allow_mismatch: bool = False,
     learning_rates: list[float] | None = None,
-    passes_per_rate: int = 5,
-    batch_size: int = 128,
-    sub_batch_size: int = 4,
+    passes_per_epoch: int = 5,
+    epochs: int | None = None,
+    schedule: Literal["list", "cosine"] = "list",
+    warmup_epochs: float = 0,
+    optimizer: Literal["sgd", "adamw"] = "sgd",
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
+    clip_gradients: float = 0,
+    batch_size: int = 128,
+    sub_batch_size: int = 4,
+    batchnorm: Literal["official", "frozen", "sync"] = "official",
+    batchnorm_rate: float = 0.05,
     frames: int = 5,
     strides: tuple[int, int] = (5, 35),
     augmentation: Literal["f25noCtr", "borders25", "multiScaleRegular"] = "f25noCtr",
     repair: list[Literal["first_run", "stride", "crop"]] | None = None,
+    label_smoothing: float = 0,
+    mixup: float = 0,
+    ema: float = 0,
+    holdout: float = 0,
     validate_every: int = 0,
     validation_frames: int = 25,
+    precision: Literal["float32", "bf16", "fp16"] = "float32",
+    compile: bool = False,
+    gradient_checkpointing: bool = False,
     seed: int = 0,
     workers: int = 0,
     cache: bool = False,
+    checkpoint_minutes: float = 10,
+    keep_checkpoints: int = 2,
     resume: bool = False,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: str = "auto",
 ) -> TrainSummary:
-    """Train a network; the run folder gets weights, metrics, history and a checkpoint to resume from.
+    """Train a network; the run folder gets weights, metrics, learning curves and checkpoints to resume from.
+
+    The defaults are the official ones of STMulNet.m; configs/ holds a file per experiment. Started by torchrun, the
+    processes share the work of every update (docs/cluster.md).
 
     Args:
         dataset: Folder with frames and flow, in any known tree, and annotations/ (from extract or import-archive, and
@@ -61,19 +82,29 @@ def train(
         split: Split to train on; annotations/annot0N.json.
         network_options: What to change in the network, e.g. units, width_mult, input_size, head_pool; docs/networks.md
             lists all with values and defaults.
+        weights: File of a whole network to start from, with the same layers: for a second stage of training, or to go
+            on from another data set.
         appearance_weights: File that the appearance stream starts from: a base stream of the authors (.mat), a
             single-stream network of this package (.safetensors), or ImageNet weights of torchvision or timm (.pth,
             .pt, .safetensors); random weights otherwise.
         motion_weights: The same for the motion stream.
         allow_mismatch: Take files of another depth, width or class count, or trained on another data set or split;
             what does not agree is said.
-        learning_rates: One per passes_per_rate passes; by default the official 1e-3, 1e-3, 1e-4, 1e-5, 1e-6.
-        passes_per_rate: Passes over the training list at each learning rate.
-        batch_size: Videos per update.
-        sub_batch_size: Videos per forward and backward pass; divides batch_size.
-        momentum: Of stochastic gradient descent.
+        learning_rates: One per epoch; by default the official 1e-3, 1e-3, 1e-4, 1e-5, 1e-6.
+        passes_per_epoch: How often an epoch has each video; they are shuffled together.
+        epochs: Number of epochs; by default one per learning rate, of more the last rate stays.
+        schedule: list, or cosine: from one learning rate to 0.
+        warmup_epochs: Epochs in which the learning rate rises from 0; officially none.
+        optimizer: sgd without Nesterov momentum, or adamw.
+        momentum: Of sgd; the first beta of adamw.
         weight_decay: On the filters.
-        frames: Frames per training clip.
+        clip_gradients: Largest norm of the gradient of an update; 0 leaves it as it is.
+        batch_size: Videos per update.
+        sub_batch_size: Videos per forward and backward pass; divides batch_size. BatchNorm sees one at a time.
+        batchnorm: official: running averages of mean and sigma, moved once per update. frozen: statistics, gamma and
+            beta stay as they are. sync: statistics of the sub-batches of all GPUs together.
+        batchnorm_rate: Share of an update in the running averages.
+        frames: Frames per training clip; 1 takes any frame.
         strides: Smallest and largest distance of these frames.
         augmentation: Crops, by their official names: f25noCtr (two streams), borders25 (appearance base stream),
             multiScaleRegular (motion base stream); see docs/REPRODUCTION.md.
@@ -81,20 +112,32 @@ def train(
             drawn. stride: one for all videos of a sub-batch, which a short video changes for the rest of it. crop:
             positions that the videos of a sub-batch do not have twice (f25noCtr) or share (borders25), and crops of
             exactly the input size at the top left. All are left as they are by default.
-        validate_every: Score the validation list after every so many epochs; 0 never. It is the *test* list of
-            the split: watch it, but choose nothing by it.
+        label_smoothing: Share of the target that is spread over all classes; officially 0.
+        mixup: Alpha of the distribution by which clips of a sub-batch are mixed; 0 mixes none.
+        ema: Share of the old average in a moving average of the weights, e.g. 0.999, which is then validated and
+            saved; 0 makes none.
+        holdout: Share of the training list, by groups of videos, to set apart and validate on in place of the
+            validation list.
+        validate_every: Score the validation list after every so many epochs; 0 never. Without a holdout it is the
+            *test* list of the split: watch it, but choose nothing by it. The best weights so far are kept.
         validation_frames: Frames per validation video.
-        seed: Fixes the random start, the order of the clips and the crops.
+        precision: float32, or bf16 or fp16 where torch deems them safe.
+        compile: Compile the network (torch.compile): minutes at the start, quicker afterwards; needs a C++ compiler.
+        gradient_checkpointing: Compute stages twice instead of keeping their features: less memory, more time.
+        seed: Fixes the random start, the order of the clips and everything drawn.
         workers: Loader processes; 0 loads in the main process.
         cache: Keep decoded frames in memory (small data sets).
-        resume: Go on from the last finished epoch.
-        device: Where to train.
+        checkpoint_minutes: Save a checkpoint after so many minutes, and after every epoch; 0 after every update.
+        keep_checkpoints: How many checkpoints are kept.
+        resume: Go on from the last checkpoint.
+        device: Where to train: auto, cpu, cuda or cuda:N.
     """
     config_values = dict(locals())
     for name in ("out", "resume", "device"):
         del config_values[name]
     config_values["network_options"] = network_options or {}
     config_values["repair"] = tuple(repair or ())
+    config_values["strides"] = tuple(strides)
     config_values["learning_rates"] = OFFICIAL_RATES if learning_rates is None else learning_rates
     training = _training()
     run = Path(out)
@@ -102,9 +145,10 @@ def train(
     metadata = _preprocessing(dataset)
     _warn_of_small_crops(metadata, config.network_options.get("input_size", INPUT_SIZE))
     training.fit(config, run, resume=resume, device=device, metadata=metadata)
-    weights = run / training.WEIGHTS_FILE
-    print(f"weights: {weights}")
-    return TrainSummary(weights)
+    path = run / training.WEIGHTS_FILE
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(f"weights: {path}")
+    return TrainSummary(path)
 
 
 def _preprocessing(dataset: Path) -> dict[str, Any]:

@@ -5,25 +5,32 @@ Videos of one group (``v_Wave_g01_c01``, ``v_Wave_g01_c02``) stay on one side; a
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 import numpy as np
 
+from stmulnet.datasets.annotations import Annotation
 from stmulnet.datasets.lists import SplitLists, check_split, class_order, group_of
 from stmulnet.errors import AnnotationError, ConfigError
 from stmulnet.video.io import VIDEO_SUFFIXES
+from stmulnet.video.trees import NO_VIDEOS
 
 TEST_FRACTION = 0.3  # UCF-101 and HMDB-51 test on three of ten
 _MAX_SEED = 2**64 - 1
+_HOLD_OUT = 0  # as the number of a split, which starts at 1
 
 
 def read_classes(folder: Path) -> dict[str, list[str]]:
     """Class -> sorted names of its videos: its video files, or where it has none its folders (extracted videos).
 
+    A folder annotations is no class: `stmulnet annotate` makes it in data sets that are class folders themselves.
+
     Raises:
         AnnotationError: A class has no videos, or two videos have one name.
     """
-    classes = {entry.name: _videos_of(Path(entry.path)) for entry in _visible(folder) if entry.is_dir()}
+    folders = [entry for entry in _visible(folder) if entry.is_dir() and entry.name not in NO_VIDEOS]
+    classes = {entry.name: _videos_of(Path(entry.path)) for entry in folders}
     place_of: dict[str, str] = {}
     for name in class_order(classes):
         for video in classes[name]:
@@ -67,6 +74,34 @@ def random_split(
             (validation if _group(video) in tested else training)[video] = label
     source = {"kind": "folder", "split": split, "seed": seed, "test_fraction": test_fraction}
     return check_split(f"random split {split}", SplitLists(class_names, training, validation, source=source))
+
+
+def hold_out(annotation: Annotation, fraction: float, *, seed: int = 0) -> Annotation:
+    """Set videos of the training list apart to choose by; the validation list, on which nothing may be chosen, goes.
+
+    Args:
+        annotation: The split.
+        fraction: Share of the groups of every class, above 0 and below 1; of two or more at least one on either side.
+        seed: Decides which.
+
+    Returns:
+        The rest of the training list to train on, the videos set apart to validate on.
+
+    Raises:
+        AnnotationError: No class has two groups.
+        ConfigError: The fraction or the seed is out of range.
+    """
+    classes: dict[str, list[str]] = {name: [] for name in annotation.class_names}
+    for record in annotation.training:
+        classes[annotation.class_names[record.label]].append(record.video)
+    apart = random_split(classes, _HOLD_OUT, seed=seed, test_fraction=fraction).validation
+    if not apart:
+        raise AnnotationError(
+            "no class has two groups of training videos (v_Wave_g01_..., v_Wave_g02_...), so that none can be held "
+            "out; train without a hold-out"
+        )
+    training = [record for record in annotation.training if record.video not in apart]
+    return replace(annotation, training=training, validation=[r for r in annotation.training if r.video in apart])
 
 
 def _draw_groups(groups: list[str], test_fraction: float, rng: np.random.Generator) -> set[str]:

@@ -21,6 +21,7 @@ class ClipLoader(DataLoader[ClipSample | StmulnetError]):
         videos: The clips.
         batch_size: Clips per batch; None gives single clips.
         order: Indices of the clips in the order wanted; None takes that of the list.
+        batches: The indices of every batch, in place of these two.
         workers: Loader processes; 0 loads in this one.
         ahead: Batches, or single clips, that each process keeps ready in shared memory.
         pin_memory: Put batches into page-locked memory, from which a GPU copies without waiting.
@@ -34,21 +35,22 @@ class ClipLoader(DataLoader[ClipSample | StmulnetError]):
         self,
         videos: TwoStreamDataset,
         *,
-        batch_size: int | None,
+        batch_size: int | None = None,
         order: Sequence[int] | None = None,
+        batches: Sequence[Sequence[int]] | None = None,
         workers: int = 0,
         ahead: int = 2,
         pin_memory: bool = False,
     ) -> None:
+        single = batches is None and batch_size is None
         super().__init__(
             _ErrorsAsItems(videos),
-            batch_size=batch_size,
-            sampler=order,
+            **({"batch_sampler": batches} if batches is not None else {"batch_size": batch_size, "sampler": order}),
             num_workers=workers,
             multiprocessing_context=_start_method() if workers else None,
             prefetch_factor=ahead if workers else None,
             pin_memory=pin_memory,
-            collate_fn=_keep if batch_size is None else _collate,
+            collate_fn=_keep if single else _collate,
             worker_init_fn=_use_one_thread,
             generator=torch.Generator(),  # its own: a loader must not advance the generator of the dropout
         )

@@ -159,6 +159,22 @@ class RandomStrideFrames:
 
 
 @dataclass(frozen=True)
+class RandomFrame:
+    """Sampling for training a stream by itself: one frame, all as likely (frameSample 'random').
+
+    Attributes:
+        with_flow: Only admissible frames; otherwise all of 1 ... N, as the official image base stream has them.
+    """
+
+    with_flow: bool = True
+
+    def __call__(self, num_frames: int, rng: np.random.Generator) -> list[int]:
+        """The number (1-based) of one frame of a video with ``num_frames`` RGB frames."""
+        span = _admissible_span(num_frames, 1)  # a video that is too short is refused in any case
+        return [FIRST_TIME + int(rng.integers(span + 1))] if self.with_flow else [1 + int(rng.integers(num_frames))]
+
+
+@dataclass(frozen=True)
 class UniformFrames:
     """Sampling for validation and test: `test_frames`; draws nothing."""
 

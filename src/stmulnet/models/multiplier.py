@@ -6,11 +6,12 @@ Axes: N videos, T frames (folded: N*T), W windows, C channels, H x W pixels, h x
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from stmulnet.constants import FLOW_CHANNELS, FLOW_ZERO_LEVEL, RGB_MEAN
 from stmulnet.errors import ConfigError
@@ -61,6 +62,7 @@ class Network(nn.Module):
         self.config = config
         self.class_names = class_names
         self.metadata: dict[str, Any] = {}  # preprocessing, flow record, training: travels with the weights
+        self.recompute_stages = False  # in training: compute a stage anew for its gradients, to save memory
         # Deviation D1: officially the loader subtracts the means. Here they travel with the weights they belong to.
         # The official nets divide by nothing; weights in torchvision's form need a standard deviation.
         self.register_buffer("rgb_mean", torch.tensor(RGB_MEAN))
@@ -105,6 +107,12 @@ class Network(nn.Module):
             raise ConfigError(f"{what} must have the shape (N, T, {channels}, H, W), got {tuple(clips.shape)}")
         if clips.shape[1] < self.config.min_frames:
             raise ConfigError(f"{what} has {clips.shape[1]} frames, the network needs {self.config.min_frames} or more")
+
+    def run_stage(self, stage: Callable[..., Any], *inputs: Any) -> Any:
+        """The outputs of a stage; with ``recompute_stages`` nothing inside it is kept for the backward pass."""
+        if self.recompute_stages and self.training:
+            return checkpoint(stage, *inputs, use_reentrant=False, preserve_rng_state=False)  # stages draw nothing
+        return stage(*inputs)
 
     def layer_names(self) -> list[str]:
         """Official names of the layers, in the order of the authors' files.
@@ -193,7 +201,7 @@ class MultiplierNetwork(Network):
         appearance = self.appearance.stem(self.fold(rgb, "rgb"))
         motion = self.motion.stem(self.fold(flow, "flow"))
         for stage in STAGES:
-            appearance, motion = self.stage(stage, appearance, motion, frames)
+            appearance, motion = self.run_stage(self.stage, stage, appearance, motion, frames)
         return joint_output(self.appearance.head(appearance, frames), self.motion.head(motion, frames))
 
     def stage(self, stage: int, appearance: Tensor, motion: Tensor, frames: int) -> tuple[Tensor, Tensor]:
@@ -248,10 +256,15 @@ class SingleStreamNetwork(Network):
     def forward(self, clips: Tensor) -> TwoStreamOutput:
         """Score clips (N, T, 3, H, W) of RGB or (N, T, 20, H, W) of flow, uint8 or float, 0..255."""
         if self.config.appearance is not None:
-            x, frames = self.fold(clips, "rgb"), clips.shape[1]
-            return joint_output(self.appearance.head(self.appearance.features(x, frames), frames), None)
-        x, frames = self.fold(clips, "flow"), clips.shape[1]
-        return joint_output(None, self.motion.head(self.motion.features(x, frames), frames))
+            return joint_output(self._logits(self.appearance, self.fold(clips, "rgb"), clips.shape[1]), None)
+        return joint_output(None, self._logits(self.motion, self.fold(clips, "flow"), clips.shape[1]))
+
+    def _logits(self, stream: Stream, x: Tensor, frames: int) -> Tensor:
+        x = stream.stem(x)
+        for stage in STAGES:
+            x = self.run_stage(stream.stage, stage, x, frames)
+        logits: Tensor = stream.head(x, frames)
+        return logits
 
 
 def joint_output(appearance_map: Tensor | None, motion_map: Tensor | None) -> TwoStreamOutput:

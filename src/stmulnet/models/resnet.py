@@ -13,8 +13,7 @@ from stmulnet.errors import ConfigError
 from stmulnet.models.config import STAGES, ModelConfig, StreamConfig
 from stmulnet.models.temporal import InsertedTemporalConv, PointwiseTemporalConv, TemporalConv, TemporalPool
 
-# Share of the newest statistics in the running ones (setLrWd.m:30). Deviation D3: the official code averages standard
-# deviations over the sub-batches, once per update; this is PyTorch's rule: variances, after every sub-batch.
+# Share of the newest statistics in the running ones (setLrWd.m:30); `stmulnet train` averages them as the authors do.
 BN_MOMENTUM = 0.05
 BN_EPS = 1e-5
 
@@ -124,12 +123,10 @@ class Stream(nn.Module):
         """The residual units of ``stage`` (2 to 5) in order."""
         return list(self.get_submodule(f"res{stage}").children())  # type: ignore[arg-type]
 
-    def features(self, x: Tensor, frames: int) -> Tensor:
-        """(N*T, C, H, W), normalised, to the last map (N*T, 2048, h, w), without any other stream."""
-        x = self.stem(x)
-        for stage in STAGES:
-            for unit in self.units(stage):
-                x = unit.relu(unit(x, frames))
+    def stage(self, stage: int, x: Tensor, frames: int) -> Tensor:
+        """One stage without any other stream."""
+        for unit in self.units(stage):
+            x = unit.relu(unit(x, frames))
         return x
 
 

@@ -1,0 +1,125 @@
+"""What a run needs to go on after it was stopped, in files that are whole or not there."""
+
+import contextlib
+import io
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stmulnet.console import notice
+from stmulnet.errors import CheckpointError, StmulnetError
+from stmulnet.files import atomic_path
+
+VERSION = 1
+_NAMES = "update-*.ckpt"
+
+State = dict[str, Any]  # of tensors, numbers, text, lists and dicts of these: read with torch's weights_only
+
+
+class Checkpoints:
+    """The last checkpoints of a run, ``update-0000120.ckpt`` after 120 updates.
+
+    Args:
+        folder: Where they are.
+        keep: How many; older ones are deleted.
+    """
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder = folder
+        self.keep = keep
+
+    def paths(self) -> list[Path]:
+        """Those that are there, oldest first."""
+        return sorted(self.folder.glob(_NAMES))
+
+    def save(self, updates: int, state: State) -> Path:
+        """Write a checkpoint, then delete those that are no longer kept.
+
+        Raises:
+            StmulnetError: It cannot be written; those before are as they were.
+        """
+        path = self.folder / f"update-{updates:07d}.ckpt"
+        content = {"version": VERSION, "checksum": checksum(state), "state": state}
+        with saving(path, self.latest_path()), atomic_path(path) as temporary:
+            buffer = io.BytesIO()  # torch hides the reason when it writes to a full disk
+            torch.save(content, buffer)
+            temporary.write_bytes(buffer.getbuffer())
+        for old in self.paths()[: -self.keep]:
+            old.unlink()
+        return path
+
+    def latest_path(self) -> Path | None:
+        """The newest one; None without any."""
+        return max(self.paths(), default=None)
+
+    def load(self) -> State:
+        """The newest one that is whole.
+
+        Raises:
+            CheckpointError: There is none.
+        """
+        for path in reversed(self.paths()):
+            try:
+                return load_checkpoint(path)
+            except CheckpointError as error:
+                notice(f"{error}; the one before is taken, if there is one")
+        raise CheckpointError(f"{self.folder}: holds no checkpoint that can be used; start again in another folder")
+
+
+def load_checkpoint(path: Path) -> State:
+    """Read and check one checkpoint.
+
+    Raises:
+        CheckpointError: It is damaged, or of another version.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        version, expected, state = content["version"], content["checksum"], content["state"]
+    except Exception as error:  # anything can be in a damaged file
+        raise CheckpointError(f"{path}: damaged, or not a checkpoint ({_first_line(error)})") from error
+    if version != VERSION:
+        raise CheckpointError(f"{path}: a checkpoint of version {version}, this is version {VERSION}")
+    if checksum(state) != expected:
+        raise CheckpointError(f"{path}: damaged, its check sum is wrong")
+    return dict(state)
+
+
+def checksum(value: Any) -> int:
+    """CRC-32 of all tensors in nested dicts and lists, with their keys."""
+    crc = 0
+    for key, tensor in _tensors(value, ""):
+        crc = zlib.crc32(key.encode(), crc)
+        # Bytes as they lie in memory would depend on strides.
+        crc = zlib.crc32(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data, crc)
+    return crc
+
+
+@contextlib.contextmanager
+def saving(path: Path, last_good: Path | None) -> Iterator[None]:
+    """Say which file could not be written, and what is left."""
+    try:
+        yield
+    except OSError as error:
+        left = f"the last good one is {last_good}" if last_good else "there is none before it"
+        raise StmulnetError(
+            f"{path}: cannot be written ({error.strerror or error}); {left}: make room, then go on with --resume"
+        ) from error
+
+
+def _tensors(value: Any, key: str) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield key, value.reshape(1) if value.ndim == 0 else value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _tensors(inner, f"{key}/{name}")
+    elif isinstance(value, (list, tuple)):
+        for index, inner in enumerate(value):
+            yield from _tensors(inner, f"{key}/{index}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -1,0 +1,103 @@
+"""Where a run computes, alone or with other processes, and how it is asked to stop."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any, Literal
+
+import torch
+from lightning.fabric import Fabric
+from lightning.fabric.strategies.ddp import DDPStrategy
+from torch import Tensor
+
+from stmulnet.console import notice
+from stmulnet.device import choose_device
+from stmulnet.errors import ConfigError
+
+_PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "float32": "32-true",
+    "bf16": "bf16-mixed",
+    "fp16": "16-mixed",
+}
+
+
+def start_fabric(device: str, precision: str, batchnorm: str) -> Fabric:
+    """Connect with the other processes, if torchrun has started any, and choose this one's device.
+
+    Args:
+        device: auto, cpu, cuda or cuda:N. With several processes each GPU of a machine has one of them.
+        precision: float32, bf16 or fp16.
+        batchnorm: official, frozen or sync.
+
+    Raises:
+        ConfigError: There is no such device, or it cannot do what is asked for.
+    """
+    chosen = choose_device(device)
+    if precision == "fp16" and chosen.type == "cpu":
+        raise ConfigError("precision fp16 needs a GPU; on a CPU use bf16 or float32")
+    if batchnorm == "sync" and chosen.type == "cpu":
+        raise ConfigError("batchnorm sync needs GPUs: torch has no such BatchNorm for a CPU; use official")
+    processes, here = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    devices: int | list[int] = here
+    if processes == 1 and chosen.type == "cuda":
+        devices = [chosen.index or 0]
+    fabric = Fabric(
+        accelerator=chosen.type,
+        devices=devices,
+        num_nodes=processes // here,
+        # Gradients are summed by us, once per update: hooks would want all processes to make as many backward passes.
+        strategy=DDPStrategy() if processes > 1 else "auto",
+        precision=_PRECISIONS[precision],
+    )
+    fabric.launch()
+    return fabric
+
+
+def sum_over_processes(fabric: Fabric, tensor: Tensor) -> Tensor:
+    """The sum of the processes' tensors; the tensor itself where there is one process."""
+    if fabric.world_size == 1:
+        return tensor
+    summed = fabric.all_reduce(tensor, reduce_op="sum")
+    assert isinstance(summed, Tensor)
+    return summed
+
+
+def sum_gradients(fabric: Fabric, parameters: list[torch.nn.Parameter]) -> None:
+    """Replace the gradients by their sums over the processes, of which some may have none."""
+    if fabric.world_size == 1:
+        return
+    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+    flat = sum_over_processes(fabric, torch.cat([gradient.flatten() for gradient in gradients]))
+    parts = torch.split(flat, [gradient.numel() for gradient in gradients])
+    for parameter, gradient, part in zip(parameters, gradients, parts, strict=True):
+        gradient.copy_(part.view(gradient.shape))
+        parameter.grad = gradient
+
+
+class StopRequest:
+    """Remembers Ctrl-C and the end signal of a job scheduler until the update at hand is done."""
+
+    def __init__(self) -> None:
+        self.received = False
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Take signals while the context lasts; a second one stops at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _receive(self, _number: int, _frame: FrameType | None) -> Any:
+        if self.received:
+            raise KeyboardInterrupt
+        self.received = True
+        notice("stopping: this update is finished and saved first; once more stops at once")

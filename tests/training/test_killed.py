@@ -1,0 +1,83 @@
+"""Training that is killed at random moments, and started by torchrun in several processes."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.training.runs import OPTIONS, same, state
+
+ARGUMENTS = [
+    *("--network", "st_mulnet_resnet50", "--network-options", json.dumps(OPTIONS), "--strides", "[1, 2]"),
+    *("--batch-size", "4", "--sub-batch-size", "2", "--device", "cpu", "--cache", "--checkpoint-minutes", "0"),
+]
+
+
+def command(dataset: Path, out: Path, *more: str) -> list[str]:
+    return ["train", "--dataset", str(dataset), "--out", str(out), *ARGUMENTS, *more]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.slow
+def test_killed_ten_times_at_random_moments(tiny_project: Any, tmp_path: Path) -> None:
+    """The same weights and metrics, bit by bit, as those of the undisturbed run; every kill hits a training."""
+    schedule = ["--learning-rates", "[0.01, 0.001]", "--passes-per-epoch", "20"]
+    schedule += ["--validate-every", "10", "--validation-frames", "5"]
+    python = [sys.executable, "-m", "stmulnet"]
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    subprocess.run([*python, *command(tiny_project.dataset, whole, *schedule)], check=True, env=environment())
+    moments, kills = random.Random(20170721), 0
+    while not (part / "model.safetensors").exists():
+        resume = ["--resume"] if list(part.glob("checkpoints/update-*.ckpt")) else []
+        log = tmp_path / f"{kills}.log"
+        with log.open("w") as file:
+            process = subprocess.Popen(
+                [*python, *command(tiny_project.dataset, part, *schedule, *resume)], stderr=file, env=environment()
+            )
+            while not log.read_text() and process.poll() is None:  # until the first line: the data set is open
+                time.sleep(0.01)
+            if kills < 10:
+                time.sleep(moments.uniform(0, 0.6))
+                assert process.poll() is None, log.read_text()
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                assert process.wait() == -signal.SIGKILL
+            else:
+                assert process.wait() == 0, log.read_text()
+    assert kills == 10
+    assert same(state(whole), state(part))
+    tables = [(folder / "metrics.csv").read_text().splitlines() for folder in (whole, part)]
+    assert len(tables[0]) == 41
+    assert [line.rpartition(",")[0] for line in tables[0]] == [line.rpartition(",")[0] for line in tables[1]]
+
+
+@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_processes_together_train_what_one_does(processes: int, tiny_project: Any, tmp_path: Path) -> None:
+    """Six clips: updates of 4 and 2, that is of two sub-batches and of one, in which others have nothing to do."""
+    schedule = ["--learning-rates", "[0.01, 0.001]", "--passes-per-epoch", "1"]
+    schedule += ["--validate-every", "1", "--validation-frames", "5"]
+    together = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    runs = {"alone": [sys.executable, "-m", "stmulnet"], "together": [*together, "-m", "stmulnet"]}
+    for name, start in runs.items():
+        arguments = command(tiny_project.dataset, tmp_path / name, *schedule)
+        done = subprocess.run([*start, *arguments], env=environment(), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("weights: ") == 1
+    alone, many = state(tmp_path / "alone"), state(tmp_path / "together")
+    assert alone.keys() == many.keys()
+    for name, value in alone.items():
+        torch.testing.assert_close(many[name], value, rtol=1e-4, atol=1e-5)
+    tables = [(tmp_path / name / "metrics.csv").read_text().splitlines() for name in runs]
+    for one, other in zip(tables[0][1:], tables[1][1:], strict=True):
+        numbers = [[float(value) for value in line.split(",")[:-1]] for line in (one, other)]
+        assert numbers[1] == pytest.approx(numbers[0], rel=1e-4)
