@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from stmulnet.cli import main
+from stmulnet.commands import verify as module
 from stmulnet.commands.extract import NEEDED_BY_TEST
 from stmulnet.commands.pack import pack
 from stmulnet.commands.verify import VerifySummary, verify
@@ -18,8 +20,10 @@ from stmulnet.datasets import transforms
 from stmulnet.datasets.base import TwoStreamDataset
 from stmulnet.errors import ConfigError, DatasetError
 from stmulnet.files import write_json
+from stmulnet.video import extract
 from stmulnet.video.extract import extract_videos
 from stmulnet.video.io import write_video
+from stmulnet.video.manifest import Manifest
 from stmulnet.video.store import write_flow, write_frames
 
 LENGTHS = {"a": 14, "b": 12, "c": 8}
@@ -155,12 +159,20 @@ FAILURES: list[tuple[Damage, str, str, str]] = [
         *("b", "size-change", "flow of several sizes: 38x32 from number 1, 38x33 from number 7"),
     ),
     (
+        lambda d: shutil.copy(d / "flows/u/b/frame000004.jpg", d / "images/b/frame000004.jpg"),
+        *("b", "colour-change", "frames: 1 of 12 images are grey, the others in colour; first number 4"),
+    ),
+    (
+        lambda d: shutil.copy(d / "images/b/frame000007.jpg", d / "flows/v/b/frame000007.jpg"),
+        *("b", "colour-change", "flow v: 10 of 11 images are grey, the others in colour; first number 7"),
+    ),
+    (
         lambda d: flow(d, "b", np.full((11, 2, 32, 38), 128, np.uint8)),
         *("b", "constant-flow", "no motion in any of the 11 flow fields, each of one value"),
     ),
     (
         lambda d: flow(d, "b", np.zeros((1, 2, 32, 38), np.uint8), first=4),
-        *("b", "constant-flow", "flow u: 1 images of one value, not standstill, first number 4: 0"),
+        *("b", "constant-flow", "flow u: 1 image of one value, not standstill, first number 4: 0"),
     ),
     (
         lambda d: write_frames(d / "images/b", [np.full((32, 38, 3), 7, np.uint8)] * 12),
@@ -186,7 +198,7 @@ def test_failures(dataset: Path, damage: Damage, video: str, kind: str, message:
     assert summary.exit_code == 1
     failures = [(f.video, f.kind, f.message.replace(str(dataset), "DATASET")) for f in summary.failures]
     assert [entry[:2] for entry in failures if entry[1] != "manifest" or kind == "manifest"] == [(video, kind)] * (
-        2 if message.startswith("flow u: 1 images of one value") else 1
+        2 if message.startswith("flow u: 1 image of one value") else 1
     )
     assert next(entry for entry in failures if entry[1] == kind)[2].startswith(message)
     report = json.loads((dataset / "verify.json").read_text())
@@ -208,7 +220,7 @@ NOTES: list[tuple[Damage, str, str, str]] = [
     ),
     (
         lambda d: flow(d, "b", np.full((1, 2, 32, 38), 140, np.uint8), first=6),
-        *("b", "uniform-flow", "flow u: 1 images of one value, not standstill, first number 6: 140"),
+        *("b", "uniform-flow", "flow u: 1 image of one value, not standstill, first number 6: 140"),
     ),
     (
         lambda d: write_frames(d / "images/b", [np.full((32, 38, 3), 7, np.uint8)], first=3),
@@ -230,8 +242,12 @@ NOTES: list[tuple[Damage, str, str, str]] = [
         *("", "unfinished", "an extraction is at work or was stopped; the same command again goes on"),
     ),
     (
+        lambda d: (d / ".importing").mkdir(),
+        *("", "unfinished", "an import is at work, was stopped or failed; the same command again goes on"),
+    ),
+    (
         lambda d: (d / "failures.txt").write_text("x.mp4\tno video\n"),
-        *("", "not-extracted", "1 videos could not be extracted, see failures.txt"),
+        *("", "not-extracted", "1 video could not be extracted, see failures.txt"),
     ),
 ]
 
@@ -284,7 +300,8 @@ def test_official_archives(tmp_path: Path) -> None:
     summary = check(tmp_path)
     assert (summary.exit_code, found(summary), summary.images) == (0, [], 36)
     (tmp_path / "tvl1_flow" / "u" / "x" / "frame000012.jpg").unlink()
-    summary = check(tmp_path, repair=tmp_path)
+    (tmp_path / "x.mp4").touch()
+    summary = check(tmp_path, repair=tmp_path / "x.mp4")
     assert summary.not_repaired == {
         "x": "no manifest.json, so how its images were made is unknown; import or extract it again"
     }
@@ -335,6 +352,7 @@ def test_packed_data_sets(dataset: Path, made: Path, tmp_path: Path) -> None:
         (lambda d: (d / "images/b/frame000004.jpg").write_bytes(b"no JPEG"), "unreadable"),
         (lambda d: flow(d, "b", planes(11, 33)[:2], first=7), "size-change"),
         (lambda d: remove(d, "flows/v/b/frame000001.jpg"), "gap"),
+        (lambda d: shutil.copy(d / "flows/u/b/frame000004.jpg", d / "images/b/frame000004.jpg"), "colour-change"),
     ],
 )
 def test_headers_suffice_for(dataset: Path, damage: Damage, kind: str) -> None:
@@ -363,6 +381,14 @@ def test_shards(made: Path, tmp_path: Path) -> None:
     (tmp_path / "data" / "manifest-shard-2-of-3.json").unlink()
     messages = [f.message for f in check(tmp_path / "data").failures]
     assert messages == ["without the videos of shard 2/3: extract or copy them"]
+    for path in (tmp_path / "data" / "images").iterdir():
+        (path / "frame000002.jpg").write_bytes(b"")
+    reasons = set(check(tmp_path / "data", repair=made / "videos").not_repaired.values())
+    assert reasons == {"shards are missing; extract or copy them before"}
+    assert not (tmp_path / "data" / "manifest.json").exists()
+    extract_videos(made / "videos", tmp_path / "data", shard="1/2", **OPTIONS)
+    messages = [f.message for f in check(tmp_path / "data").failures if f.kind == "shards"]
+    assert messages == ["without the videos of shard 2/2; or else 2/3: extract or copy them"]
 
 
 def test_data_sets_for_evaluation_only(tmp_path: Path) -> None:
@@ -414,7 +440,7 @@ def test_repair_touches_nothing_that_is_good(dataset: Path, made: Path) -> None:
 def test_what_cannot_be_repaired(dataset: Path, made: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "videos", tmp_path / "videos")
     (tmp_path / "videos" / "a.mp4").unlink()
-    (tmp_path / "videos" / "b.mp4").write_bytes(b"damaged")
+    (tmp_path / "videos" / "b.mp4").write_bytes(b"damaged".ljust((made / "videos" / "b.mp4").stat().st_size))
     annotate(dataset, a=14, b=12, c=9)
     for video in "abc":
         cut(dataset, f"images/{video}/frame000004.jpg", 500)
@@ -427,9 +453,74 @@ def test_what_cannot_be_repaired(dataset: Path, made: Path, tmp_path: Path) -> N
     assert kinds == [("a", "unreadable"), ("b", "unreadable"), ("c", "annotation-count"), ("c", "too-short")]
 
 
+@pytest.mark.parametrize("gone", [("images/b", "flows/u/b", "flows/v/b"), ("images/b/frame000004.jpg",)])
+def test_a_repair_that_fails_forgets_nothing(
+    dataset: Path, made: Path, tmp_path: Path, gone: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither when the file is damaged nor when the repair is interrupted: the next check finds the same."""
+    (tmp_path / "videos").mkdir()
+    size = (made / "videos" / "b.mp4").stat().st_size
+    (tmp_path / "videos" / "b.mp4").write_bytes((made / "videos" / "b.mp4").read_bytes()[:-500].ljust(size, b"\0"))
+    manifest = (dataset / "manifest.json").read_bytes()
+    remove(dataset, *gone)
+    before = check(dataset).findings
+    failed = check(dataset, repair=tmp_path / "videos")
+    assert (failed.exit_code, list(failed.not_repaired), failed.findings) == (1, ["b"], before)
+    assert check(dataset).findings == before
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(extract, "extract_one", interrupt)
+    with pytest.raises(KeyboardInterrupt, match="0 of 1 video done, which are kept; the same command again goes on"):
+        check(dataset, repair=made / "videos")
+    monkeypatch.undo()
+    assert check(dataset).findings == before
+    assert (dataset / "manifest.json").read_bytes() == manifest
+    assert check(dataset, repair=made / "videos").repaired == ("b",)
+
+
+def test_another_video_of_the_same_name_is_no_repair(dataset: Path, made: Path, tmp_path: Path) -> None:
+    before = contents(dataset)
+    (tmp_path / "videos").mkdir()
+    shutil.copy(made / "videos" / "a.mp4", tmp_path / "videos" / "b.mp4")
+    remove(dataset, "images/b/frame000004.jpg")
+    summary = check(dataset, repair=tmp_path / "videos")
+    sizes = [(made / "videos" / name).stat().st_size for name in ("a.mp4", "b.mp4")]
+    assert summary.not_repaired == {
+        "b": f"{tmp_path / 'videos' / 'b.mp4'} has {sizes[0]} bytes, the file that it was made from had {sizes[1]}: "
+        "another one, which `stmulnet extract` would put in its place"
+    }
+    del before["images/b/frame000004.jpg"]
+    assert contents(dataset) == before
+
+
+def test_a_repair_from_another_place_leaves_the_manifest_as_it_was(dataset: Path, made: Path, tmp_path: Path) -> None:
+    before = contents(dataset)
+    shutil.copytree(made / "videos", tmp_path / "more" / "Class")
+    remove(dataset, "images/b/frame000004.jpg")
+    assert check(dataset, repair=tmp_path / "more").repaired == ("b",)
+    assert contents(dataset) == before
+
+
+def test_settings_that_are_gone_are_the_reason(dataset: Path, made: Path) -> None:
+    path = dataset / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["settings"]["flow"]["bound_px"] = 15
+    path.write_text(json.dumps(manifest))
+    remove(dataset, "images/b/frame000004.jpg")
+    summary = check(dataset, repair=made / "videos")
+    assert summary.not_repaired["b"].startswith(f"{dataset}: made with other settings: flow.bound_px was 15, is 20.0")
+    assert [failure.kind for failure in summary.failures] == ["gap"]
+
+
 def test_a_repair_that_does_not_help(dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     write_video(tmp_path / "videos" / "a.mp4", [np.full((40, 48, 3), 90, np.uint8)] * 14)
+    manifest = Manifest.load(dataset / "manifest.json")
+    size = (tmp_path / "videos" / "a.mp4").stat().st_size
+    manifest.videos["a"] = replace(manifest.videos["a"], source_bytes=size)
+    manifest.save(dataset / "manifest.json")
     remove(dataset, "images/a/frame000004.jpg")
     summary = check(dataset, repair=tmp_path / "videos")
     assert summary.not_repaired == {"a": "extracted again, but 14 of 14 frames are of one colour, first number 1"}
@@ -442,9 +533,29 @@ def test_bad_arguments(dataset: Path, tmp_path: Path) -> None:
         check(dataset, report=tmp_path)
     with pytest.raises(DatasetError, match="nowhere: no such folder"):
         check(tmp_path / "nowhere")
-    remove(dataset, "images/a/frame000003.jpg")
     with pytest.raises(DatasetError, match="nowhere: no such folder or file"):
         check(dataset, repair=tmp_path / "nowhere")
+    with pytest.raises(
+        ConfigError, match=r"x\.json: the report cannot be written there: No such file or directory; give"
+    ):
+        check(dataset, report=tmp_path / "nowhere" / "x.json")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_findings_are_printed_where_the_report_cannot_be_written(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device", "internal")
+
+    monkeypatch.setattr(module, "write_json", full)
+    assert main(["verify", str(dataset), "--workers", "1"]) == 2
+    printed = capsys.readouterr()
+    assert "\nno failures\n" in printed.out
+    assert printed.err.endswith(
+        f"error: {dataset / 'verify.json'}: the report cannot be written there: No space left on device; give another "
+        "place (--report)\n"
+    )
 
 
 def test_command_line(dataset: Path, made: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -454,6 +565,6 @@ def test_command_line(dataset: Path, made: Path, capsys: pytest.CaptureFixture[s
     assert main([*arguments, "--headers-only"]) == 1
     printed = capsys.readouterr().out
     assert "FAILURE gap\n  a: frames: 1 number is missing: 3\n" in printed
-    assert "\nfailures: 1 (1 videos)\n" in printed
+    assert "\nfailures: 1 (1 video)\n" in printed
     assert main([*arguments, "--repair", str(made / "videos")]) == 0
     assert main(["verify", str(dataset.parent / "nowhere")]) == 2

@@ -1,5 +1,6 @@
 """``stmulnet verify DATASET``: whether frames, flow and annotations are complete, readable and in agreement."""
 
+import tempfile
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -8,16 +9,18 @@ from typing import Any
 
 from stmulnet.commands.annotate import ANNOTATIONS_FOLDER
 from stmulnet.commands.extract import NEEDED_BY_TEST
-from stmulnet.console import notice, progress
+from stmulnet.console import counted, notice, progress
 from stmulnet.datasets.annotations import load_annotation
 from stmulnet.datasets.lists import SUBSETS
 from stmulnet.errors import AnnotationError, ConfigError, StmulnetError
 from stmulnet.files import check_output, write_json
-from stmulnet.video.extract import FAILURES_NAME, PARTIAL_FOLDER, extract_videos
+from stmulnet.video.extract import FAILURES_NAME, extract_videos
 from stmulnet.video.manifest import MANIFEST_NAME, SHARD_MANIFESTS, Manifest, load_manifests
 from stmulnet.video.packed import is_packed
-from stmulnet.video.pool import WorkerDiedError, default_workers, map_unordered
-from stmulnet.video.sources import find_sources
+from stmulnet.video.pool import WorkerDiedError, check_workers, default_workers, map_unordered
+from stmulnet.video.shard import Shard, shards_in
+from stmulnet.video.sources import VideoSource, find_sources
+from stmulnet.video.state import dataset_state
 from stmulnet.video.store import FrameTree, open_tree
 from stmulnet.video.verify import Finding, VideoJob, VideoResult, check_video, opened_tree
 
@@ -77,15 +80,16 @@ class VerifySummary:
     def __str__(self) -> str:
         how = "decoded" if self.decoded else "looked at (headers only)"
         rate = self.images / self.seconds if self.seconds else 0.0
-        lines = [self.tree, f"{self.videos} videos, {self.images} images {how} in {self.seconds:.1f} s ({rate:.0f}/s)"]
+        read = f"{counted(self.videos, 'video')}, {counted(self.images, 'image')} {how}"
+        lines = [self.tree, f"{read} in {self.seconds:.1f} s ({rate:.0f}/s)"]
         for title, findings in (("FAILURE", self.failures), ("note", self.notes)):
             for kind in sorted({finding.kind for finding in findings}):
                 lines += _described(title, kind, [finding for finding in findings if finding.kind == kind])
         if self.repaired:
             lines.append(f"repaired: {', '.join(self.repaired)}")
         lines += [f"not repaired: {video}: {reason}" for video, reason in sorted(self.not_repaired.items())]
-        videos = {finding.video for finding in self.failures if finding.video}
-        lines.append(f"failures: {len(self.failures)} ({len(videos)} videos)" if self.failures else "no failures")
+        videos = counted(len({finding.video for finding in self.failures if finding.video}), "video")
+        lines.append(f"failures: {len(self.failures)} ({videos})" if self.failures else "no failures")
         return "\n".join(lines)
 
 
@@ -108,7 +112,8 @@ def verify(
     Args:
         dataset: Folder of frames and flow in any tree that can be read, with annotations or without.
         repair: Folder or archive of the videos: those with failures are extracted from it again, with the settings
-            of the manifest, and checked again. What could not be repaired is said.
+            of the manifest, and checked again. What could not be repaired is said: a file of another size than the
+            manifest gives it is not taken.
         headers_only: Look only at the beginning and the end of every image instead of decoding it, which is quicker
             and misses damage in between and images of one colour.
         report: JSON file for the complete list of findings; verify.json in the data set if not given.
@@ -118,18 +123,17 @@ def verify(
         The summary, which is printed as well.
 
     Raises:
-        DatasetError: The data set is missing or in no known tree.
-        ConfigError: An argument is out of range, the report cannot be written, or the manifest's settings cannot be
-            used again.
+        DatasetError: The data set is missing or in no known tree, or there are no videos to repair it from.
+        ConfigError: An argument is out of range, or the report cannot be written.
     """
     start = time.monotonic()
-    if workers is not None and workers < 1:
-        raise ConfigError(f"workers must be 1 or more, or None for one per core; got {workers}")
+    check_workers(workers)
     check = _Check.of(dataset, decode=not headers_only, workers=workers or default_workers())
     report = report or dataset / REPORT_NAME
-    check_output(report, folder=False)
+    _check_report(report)
+    videos = None if repair is None else _Videos(repair, find_sources(repair))
     results = check.run(check.names)
-    repaired, not_repaired = ((), {}) if repair is None else _repair(check, repair, results)
+    repaired, not_repaired = ((), {}) if videos is None else _repair(check, videos, results)
     summary = VerifySummary(
         tree=f"{dataset}: {check.tree.kind}",
         videos=len(check.names),
@@ -140,10 +144,27 @@ def verify(
         not_repaired=not_repaired,
         seconds=time.monotonic() - start,
     )
-    write_json(report, summary.to_dict())
     print(summary)
+    try:
+        write_json(report, summary.to_dict())
+    except OSError as error:
+        raise _no_report(report, error) from error
     print(f"{report}: all findings")
     return summary
+
+
+def _check_report(report: Path) -> None:
+    """Say before the work that the report cannot be written."""
+    check_output(report, folder=False)
+    try:
+        with tempfile.TemporaryFile(dir=report.parent):
+            pass
+    except OSError as error:
+        raise _no_report(report, error) from error
+
+
+def _no_report(report: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"{report}: the report cannot be written there: {error.strerror}; give another place (--report)")
 
 
 @dataclass
@@ -229,50 +250,83 @@ def _read_annotations(dataset: Path) -> tuple[dict[str, dict[str, int]], list[Fi
 
 def _state_of(dataset: Path, manifest: Manifest | None) -> Iterator[Finding]:
     """What the extraction left."""
-    shards = sorted(path.name for path in dataset.glob(SHARD_MANIFESTS))
-    if shards:
-        count = int(shards[0].removesuffix(".json").rpartition("-")[2])
-        missing = [i for i in range(1, count + 1) if f"manifest-shard-{i}-of-{count}.json" not in shards]
-        if missing and not (dataset / MANIFEST_NAME).exists():
-            parts = ", ".join(f"{i}/{count}" for i in missing)
-            yield Finding("", "shards", f"without the videos of shard {parts}: extract or copy them")
+    if any(dataset.glob(SHARD_MANIFESTS)):
+        lacking = _missing_shards(dataset)
+        if lacking:
+            yield Finding("", "shards", f"without the videos of shard {lacking}: extract or copy them")
         else:
             message = "extracted in shards; `stmulnet extract` without --shard joins their manifests"
             yield Finding("", "shards", message, failure=False)
-    if (dataset / PARTIAL_FOLDER).exists():
-        message = "an extraction is at work or was stopped; the same command again goes on"
+    for message in dataset_state(dataset).unfinished:
         yield Finding("", "unfinished", message, failure=False)
     for path in sorted(dataset.glob(f"{Path(FAILURES_NAME).stem}*.txt")):
-        count = len(path.read_text(encoding="utf-8").splitlines())
-        yield Finding("", "not-extracted", f"{count} videos could not be extracted, see {path.name}", failure=False)
+        some = counted(len(path.read_text(encoding="utf-8").splitlines()), "video")
+        yield Finding("", "not-extracted", f"{some} could not be extracted, see {path.name}", failure=False)
     if manifest and manifest.only_for_test_frames:
         message = f"only the flow that {manifest.only_for_test_frames} test frames need: for evaluation only"
         yield Finding("", "evaluation-only", message, failure=False)
 
 
-def _repair(check: _Check, videos: Path, results: dict[str, VideoResult]) -> tuple[tuple[str, ...], dict[str, str]]:
+def _missing_shards(dataset: Path) -> str:
+    """Those that a data set lacks, of each division; empty where a division is whole or has been joined."""
+    shards = shards_in(path.name for path in dataset.glob(SHARD_MANIFESTS))
+    missing = []
+    for count in dict.fromkeys(shard.count for shard in shards):
+        parts = [shard for shard in (Shard(i, count) for i in range(1, count + 1)) if shard not in shards]
+        missing.append(", ".join(map(str, parts)))
+    return "" if (dataset / MANIFEST_NAME).exists() or not all(missing) else "; or else ".join(missing)
+
+
+@dataclass(frozen=True)
+class _Videos:
+    """Where to repair from, and the videos there by name."""
+
+    place: Path
+    sources: Mapping[str, VideoSource]
+
+
+def _repair(check: _Check, videos: _Videos, results: dict[str, VideoResult]) -> tuple[tuple[str, ...], dict[str, str]]:
     """Extract videos with failures again and check them again; return those repaired, and why others were not."""
     bad = [name for name in check.names if _repairable(results[name])]
     if not bad:
         return (), {}
-    if is_packed(check.dataset):
-        reason = "packed; repair the data set that was packed, and pack it again"
-        return (), dict.fromkeys(bad, reason)
-    if check.manifest is None:
-        reason = f"no {MANIFEST_NAME}, so how its images were made is unknown; import or extract it again"
-        return (), dict.fromkeys(bad, reason)
-    sources = find_sources(videos)
-    not_repaired = {name: f"no video of this name in {videos}" for name in bad if name not in sources}
-    found = [name for name in bad if name in sources]
+    if hindrance := _hindrance(check):
+        return (), dict.fromkeys(bad, hindrance)
+    not_repaired = {name: reason for name in bad if (reason := _not_the_video(check, videos, name))}
+    found = [name for name in bad if name not in not_repaired]
     if found:
-        notice(f"repair: {len(found)} videos are extracted again")
+        notice(f"repair: {counted(len(found), 'video')} to extract again")
         failed = _extract_again(check, videos, found)
-        not_repaired |= {name: failed[sources[name].source] for name in found if sources[name].source in failed}
         check.tree, check.manifest = open_tree(check.dataset), load_manifests(check.dataset)
         results |= check.run(found)
-    still = {name: _repairable(results[name]) for name in found if name not in not_repaired}
-    not_repaired |= {name: f"extracted again, but {finding.message}" for name, finding in still.items() if finding}
+        for name in found:
+            if finding := _repairable(results[name]):
+                not_repaired[name] = failed.get(name, f"extracted again, but {finding.message}")
     return tuple(name for name in found if name not in not_repaired), not_repaired
+
+
+def _hindrance(check: _Check) -> str | None:
+    """Why no video of a data set can be repaired."""
+    if is_packed(check.dataset):
+        return "packed; repair the data set that was packed, and pack it again"
+    if check.manifest is None:
+        return f"no {MANIFEST_NAME}, so how its images were made is unknown; import or extract it again"
+    if _missing_shards(check.dataset):
+        return "shards are missing; extract or copy them before"
+    return None
+
+
+def _not_the_video(check: _Check, videos: _Videos, name: str) -> str | None:
+    """Why a video cannot be taken from there: a name alone does not tell that it is the same."""
+    source, entry = videos.sources.get(name), check.manifest.videos.get(name) if check.manifest else None
+    if source is None:
+        return f"no video of this name in {videos.place}"
+    if entry and entry.source_bytes != source.size_bytes:
+        return (
+            f"{source} has {source.size_bytes} bytes, the file that it was made from had {entry.source_bytes}: another "
+            "one, which `stmulnet extract` would put in its place"
+        )
+    return None
 
 
 def _repairable(result: VideoResult) -> Finding | None:
@@ -280,18 +334,22 @@ def _repairable(result: VideoResult) -> Finding | None:
     return next((f for f in result.findings if f.failure and f.kind not in _NOT_REPAIRABLE), None)
 
 
-def _extract_again(check: _Check, videos: Path, names: Collection[str]) -> dict[str, str]:
-    """Extract with the settings of the manifest; return path of the source and reason of those that failed."""
+def _extract_again(check: _Check, videos: _Videos, names: Collection[str]) -> dict[str, str]:
+    """Extract with the settings of the manifest; return the reasons of videos that failed."""
     assert check.manifest is not None
     frames, flow = check.manifest.settings["frames"], check.manifest.settings["flow"]
-    summary = extract_videos(
-        videos,
-        check.dataset,
-        short_side=frames["short_side"],
-        flow_backend=flow["backend"],
-        workers=check.workers,
-        jpeg_quality=frames["jpeg_quality"],
-        needed=NEEDED_BY_TEST if check.manifest.only_for_test_frames else None,
-        only=names,
-    )
-    return dict(summary.failures)
+    try:
+        summary = extract_videos(
+            videos.place,
+            check.dataset,
+            short_side=frames["short_side"],
+            flow_backend=flow["backend"],
+            workers=check.workers,
+            jpeg_quality=frames["jpeg_quality"],
+            needed=NEEDED_BY_TEST if check.manifest.only_for_test_frames else None,
+            only=names,
+        )
+    except StmulnetError as error:  # settings that are gone, a full disk: what was found is still to be told
+        return dict.fromkeys(names, str(error))
+    failed = dict(summary.failures)
+    return {name: failed[source] for name in names if (source := videos.sources[name].source) in failed}

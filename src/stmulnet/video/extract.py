@@ -271,11 +271,7 @@ class _Run:
                 waiting.append(source)  # what the manifest says of it stays until it is replaced
             else:
                 self.manifest.videos[source.name] = entry
-        unfinished = self.place.partial.exists()
-        self._save()  # before the journal and the leftovers of a killed run go
-        self.place.begin()
         done, failures = self._extract_waiting(waiting, skipped=len(mine) - len(waiting), repair=only is not None)
-        self.place.end(finished=only is None or not unfinished)
         finished = self.manifest.videos
         short = [s.name for s in mine if s.name in finished and finished[s.name].num_frames < MIN_FRAMES]
         return ExtractSummary(
@@ -295,8 +291,12 @@ class _Run:
         """Extract and record, whatever happens: the entries of what was done, and reasons by source."""
         done: list[VideoEntry] = []
         failures: dict[str, str] = {}
+        finished = repair and not self.place.partial.exists()  # before; a repair does not change that
+        self._save()  # before the journal and the leftovers of a killed run go
+        self.place.begin()
         try:
             self._extract_all(waiting, done, failures, repair=repair)
+            finished = finished or not repair
         except KeyboardInterrupt:
             kept = f"{skipped + len(done)} of {counted(skipped + len(waiting), 'video')} done, which are kept"
             raise KeyboardInterrupt(f"{kept}; the same command again goes on from there") from None
@@ -304,7 +304,7 @@ class _Run:
             self._save()
             if not repair:
                 self._write_failures(failures)
-            self.place.end(finished=False)
+            self.place.end(finished=finished)
         return done, failures
 
     def _notes(self, mine: int, total: int, *, failed: bool) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stmulnet.console import counted
 from stmulnet.constants import FLOW_ZERO_LEVEL, MIN_FRAMES
 from stmulnet.errors import DatasetError
 from stmulnet.video.manifest import VideoEntry
@@ -145,6 +146,7 @@ def check_video(job: VideoJob) -> VideoResult:
         *_check_records(video),
         *_check_readable(video, images),
         *_check_sizes(video, images),
+        *_check_colours(video, images),
         *_check_levels(video, images),
     ]
     return VideoResult(tuple(findings), sum(len(plane.files) for plane in video.planes.values()))
@@ -244,7 +246,7 @@ def _check_records(video: _Video) -> Iterator[Finding]:
             message = f"{name} gives it {count} frames, {usable} can be used: run `stmulnet annotate` again"
             yield video.finding("annotation-count", message, failure=count > usable)
     if usable < MIN_FRAMES:
-        message = f"{usable} usable frames; a network needs {MIN_FRAMES}"
+        message = f"{counted(usable, 'usable frame')}; a network needs {MIN_FRAMES}"
         yield video.finding("too-short", message, failure=bool(video.job.listed))
 
 
@@ -277,6 +279,15 @@ def _check_sizes(video: _Video, images: Mapping[str, PlaneImages]) -> Iterator[F
         yield video.finding("manifest", f"the manifest says {said} pixels, the frames are {_times(size)}")
 
 
+def _check_colours(video: _Video, images: Mapping[str, PlaneImages]) -> Iterator[Finding]:
+    """A grey image among frames may be flow, one in colour among flow a frame."""
+    for name, plane in images.items():
+        if plane.grey and plane.coloured:
+            odd = min(plane.grey if name == FRAMES else plane.coloured)
+            message = f"{name}: {len(plane.grey)} of {plane.read} images are grey, the others in colour"
+            yield video.finding("colour-change", f"{message}; first number {odd}")
+
+
 def _check_levels(video: _Video, images: Mapping[str, PlaneImages]) -> Iterator[Finding]:
     """Images of one colour: ordinary where a film fades or frames repeat, but not throughout."""
     frames = images.get(FRAMES, PlaneImages())
@@ -291,7 +302,8 @@ def _check_levels(video: _Video, images: Mapping[str, PlaneImages]) -> Iterator[
         if odd:
             number = min(odd)
             blank = any(level in _BLANK_LEVELS for level in odd.values())
-            message = f"{name}: {len(odd)} images of one value, not standstill, first number {number}: {odd[number]}"
+            some = counted(len(odd), "image")
+            message = f"{name}: {some} of one value, not standstill, first number {number}: {odd[number]}"
             yield video.finding("constant-flow" if blank else "uniform-flow", message, failure=blank)
     if flow and all(len(plane.levels) == plane.read for plane in flow):
         message = f"no motion in any of the {flow[0].read} flow fields, each of one value"

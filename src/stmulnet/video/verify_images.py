@@ -18,6 +18,7 @@ from stmulnet.video.trees import Buffer, ImageRoot
 _JPEG_END = b"\xff\xd9"
 _TAIL_BYTES = 64  # some writers fill up after the end
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB\x60\x82"
+_PNG_COLOUR_TYPE, _PNG_GREY = 25, (0, 4)  # position, and the types without and with transparency
 _COARSE = 16  # pixels between those compared first
 
 Size = tuple[int, int]  # width, height
@@ -40,12 +41,16 @@ class PlaneImages:
         problems: Those that cannot be read.
         sizes: Width and height to the number of the first image that has them.
         levels: Numbers of the images of one colour, to its first channel; only of decoded ones.
+        grey: Numbers of those that are stored without colour.
+        coloured: Numbers of the others.
         read: Number of images that could be read.
     """
 
     problems: list[Problem] = field(default_factory=list)
     sizes: dict[Size, int] = field(default_factory=dict)
     levels: dict[int, int] = field(default_factory=dict)
+    grey: list[int] = field(default_factory=list)
+    coloured: list[int] = field(default_factory=list)
     read: int = 0
 
 
@@ -81,6 +86,7 @@ def read_plane(
             found.problems.append(Problem(number, path.name, reason, empty=bool(path.name) and not data))
             continue
         found.sizes.setdefault((width, height), number)
+        (found.grey if _is_grey(path, bytes(data)) else found.coloured).append(number)
         found.read += 1
     return found
 
@@ -88,6 +94,12 @@ def read_plane(
 def _is_of_one_colour(image: Images) -> bool:
     first = image[0, 0]
     return bool((image[::_COARSE, ::_COARSE] == first).all() and (image == first).all())
+
+
+def _is_grey(path: Path, data: bytes) -> bool:
+    if path.suffix.lower() == ".png":
+        return data[_PNG_COLOUR_TYPE] in _PNG_GREY
+    return str(simplejpeg.decode_jpeg_header(data)[2]) == "Gray"
 
 
 def _size_by_header(path: Path, data: bytes) -> tuple[int, int]:
