@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -28,6 +29,7 @@ from stmulnet.evaluation.report import ResultRow, result_row
 from stmulnet.evaluation.scores import SavedScores, ScoresRecord, save_scores
 from stmulnet.files import write_json, write_text
 
+LOG_WIDTH = 120  # characters
 STREAM_NOTES = {
     "appearance": "appearance stream: frames",
     "motion": "motion stream: optical flow",
@@ -167,6 +169,8 @@ def measure(saved: SavedScores) -> SplitResult:
 def print_results(summary: EvaluateSummary) -> None:
     """The table of one split, or of several with their means, on stdout."""
     console = Console(highlight=False)
+    if not console.is_terminal:  # no reason to break lines in a file
+        console.width = LOG_WIDTH
     console.print(_table(summary.splits[0]) if len(summary.splits) == 1 else _splits_table(summary))
     units = {split._groups() for split in summary.splits}
     drawn = "videos" if None in units else "groups of videos cut from the same recording"
@@ -205,8 +209,8 @@ def _groups_of(videos: Sequence[str]) -> list[str] | None:
 
 def _table(result: SplitResult) -> Table:
     videos, protocol = len(result.saved.table.videos), result.saved.record.protocol
-    table = Table(title=f"{videos} videos; {protocol}", title_justify="left")
-    table.add_column("scores")
+    table = _plain_table(f"{videos} videos; {protocol}")
+    table.add_column("scores", no_wrap=True)
     for heading in ("top-1 %", "Wilson", "bootstrap", "top-5 %", "mean class %", "bootstrap"):
         table.add_column(heading, justify="right")
     for row in result.rows:
@@ -226,8 +230,8 @@ def _table(result: SplitResult) -> Table:
 def _splits_table(summary: EvaluateSummary) -> Table:
     means = summary.means()
     protocol = summary.splits[0].saved.record.protocol
-    table = Table(title=f"{len(summary.splits)} splits; {protocol}", title_justify="left")
-    table.add_column("")
+    table = _plain_table(f"{len(summary.splits)} splits; {protocol}")
+    table.add_column("", no_wrap=True)
     table.add_column("videos", justify="right")
     for name in means:
         table.add_column(f"{name} top-1 %", justify="right")
@@ -238,10 +242,14 @@ def _splits_table(summary: EvaluateSummary) -> Table:
         figures = [rows[name].accuracy.value for name in means] + [rows[last].mean_class]
         table.add_row(split.title, str(len(split.saved.table.videos)), *_percents(figures))
     table.add_section()
-    for field, heading in (("mean", "mean"), ("std", "standard deviation")):
+    for field in ("mean", "std"):
         figures = [means[name]["top1"][field] for name in means] + [means[last]["mean_class_accuracy"][field]]
-        table.add_row(heading, "", *_percents(figures))
+        table.add_row(field, "", *_percents(figures))
     return table
+
+
+def _plain_table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True)
 
 
 def _percents(shares: Iterable[float]) -> list[str]:
