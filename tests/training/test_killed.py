@@ -61,6 +61,28 @@ def test_killed_ten_times_at_random_moments(tiny_project: Any, tmp_path: Path) -
     assert [line.rpartition(",")[0] for line in tables[0]] == [line.rpartition(",")[0] for line in tables[1]]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_to_all_processes_let_the_update_be_finished(number: int, tiny_project: Any, tmp_path: Path) -> None:
+    """As a terminal and a job scheduler send them: to the loader's processes too."""
+    schedule = ["--learning-rates", "[0.01]", "--passes-per-epoch", "400"]
+    arguments = [word for word in command(tiny_project.dataset, tmp_path / "run", *schedule) if word != "--cache"]
+    arguments += ["--workers", "2", "--checkpoint-minutes", "100"]
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stmulnet", *arguments], stderr=file, env=environment(), start_new_session=True
+        )
+        while not list(tmp_path.glob("run/tensorboard/*")) and process.poll() is None:
+            time.sleep(0.05)
+        time.sleep(4)
+        os.killpg(process.pid, number)
+        assert process.wait() == 130, log.read_text()
+    assert "saved; the same command with --resume goes on from there" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert len(list(tmp_path.glob("run/checkpoints/update-*.ckpt"))) == 1
+
+
 @pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_processes_together_train_what_one_does(processes: int, tiny_project: Any, tmp_path: Path) -> None:
     """Six clips: updates of 4 and 2, that is of two sub-batches and of one, in which others have nothing to do."""

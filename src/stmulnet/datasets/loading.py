@@ -1,6 +1,7 @@
 """Clips from loader processes: one thread each, and bad input arrives as the error that it is."""
 
 import multiprocessing
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ class ClipLoader(DataLoader[ClipSample | StmulnetError]):
             prefetch_factor=ahead if workers else None,
             pin_memory=pin_memory,
             collate_fn=_keep if single else _collate,
-            worker_init_fn=_use_one_thread,
+            worker_init_fn=_start_process,
             generator=torch.Generator(),  # its own: a loader must not advance the generator of the dropout
         )
 
@@ -101,6 +102,11 @@ def _start_method() -> str:
     return "forkserver"
 
 
-def _use_one_thread(worker: int) -> None:
-    """Processes are the parallelism; torch limits itself."""
+def _start_process(_worker: int) -> None:
+    """Processes are the parallelism (torch limits itself), and end when the main one says so.
+
+    Ctrl-C and a scheduler's signal go to all of them at once; the main one may still want to finish what it is at.
+    """
     cv2.setNumThreads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
