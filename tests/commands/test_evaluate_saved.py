@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +115,18 @@ def test_clips_of_one_recording_are_drawn_together(tmp_path: Path, rng: np.rando
     top1 = metrics["streams"]["appearance"]["top1"]
     assert top1["bootstrap"] != top1["bootstrap_by_group"]
     assert metrics["streams"]["appearance"]["top5"] is None
+
+
+def test_python_block_of_the_page(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "evaluation.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "runs" / "test").mkdir(parents=True)
+    shutil.copy(run / "scores.npz", tmp_path / "runs" / "test")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "evaluation.md", "exec"), {})
+    assert "(6, 6)" in capsys.readouterr().out
 
 
 def test_what_does_not_go_with_scores(run: Path, tiny_project: TinyProject, tmp_path: Path) -> None:

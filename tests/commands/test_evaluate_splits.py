@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from tests.commands.evaluating import make_dataset, network, save_network
 from tests.conftest import TinyProject
+from tests.models.scoring import st_mulnet
+from tests.oracle import files
 
 from stmulnet import cli
 from stmulnet.commands.evaluate import evaluate
@@ -96,6 +98,27 @@ def test_nothing_is_scored_in_vain(
         evaluate(dataset=dataset, weights=weights, split=[1, 2, 3])
     with pytest.raises(ConfigError, match=r"scores needs \{split\} in its name"):
         evaluate(scores=tmp_path / "scores.npz", split=[1, 2])
+
+
+def test_files_of_the_authors_by_their_names(tiny_project: TinyProject, tmp_path: Path) -> None:
+    dataset = make_dataset(tiny_project, tmp_path / "ucf101", splits=2)
+    for path in (dataset / "annotations").iterdir():
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps(content | {"labels": {str(i): f"class{i:03d}" for i in range(1, 7)}}))
+    classes = {"num_classes": 6}
+    net = st_mulnet(image=classes, flow=classes)
+    names = [tmp_path / f"ucf101ST-MulNet-img50-flow50-final-split={split}.mat" for split in (1, 2)]
+    for path in names:
+        files.write(net, path)
+    weights = tmp_path / "ucf101ST-MulNet-img50-flow50-final-split={split}.mat"
+    summary = evaluate(dataset=dataset, weights=weights, split=[1, 2], frames=5, workers=0)
+    assert [len(split.saved.table.videos) for split in summary.splits] == [6, 6]
+    with pytest.raises(ConfigError, match=r"final-split=1\.mat was trained on split 1 of ucf101, and has seen videos"):
+        evaluate(dataset=dataset, weights=names[0], split=2)
+    (tmp_path / "x").mkdir()
+    names[1].rename(tmp_path / "x" / names[1].name)
+    with pytest.raises(CheckpointError, match=r"final-split=2\.mat: "):
+        evaluate(dataset=dataset, weights=weights, split=[1, 2])
 
 
 def test_weights_of_another_split_are_refused(dataset: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:

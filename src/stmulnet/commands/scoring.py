@@ -229,7 +229,7 @@ def _known_list(metadata: dict[str, Any], weights: Path, tests: OpenSplit, allow
     wanted, tested = data.get("training_videos_sha256"), {record.video for record in tests.annotation.validation}
     for path in sorted(tests.path.parent.glob("annot*.json")):
         names = {record.video for record in load_annotation(path).training}
-        if names and hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest() == wanted:
+        if names and _names_sha256(names) == wanted:
             if seen := names & tested:
                 disagree(
                     f"{weights.name} was trained on the training list of {path.name}, which has {len(seen)} of the "
@@ -239,6 +239,11 @@ def _known_list(metadata: dict[str, Any], weights: Path, tests: OpenSplit, allow
                 )
             return True
     return False
+
+
+def _names_sha256(names: set[str]) -> str:
+    """As training records it."""
+    return hashlib.sha256("\n".join(sorted(names)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _known_datasets(class_names: list[str]) -> list[str]:

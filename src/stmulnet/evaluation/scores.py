@@ -98,7 +98,7 @@ def save_scores(path: Path, scores: SavedScores) -> None:
         np.savez_compressed(temporary, **arrays)
 
 
-def load_scores(path: Path) -> SavedScores:
+def load_scores(path: str | Path) -> SavedScores:
     """Read and check saved scores; nothing in the file is executed.
 
     Files of earlier versions, which have no ``record``, are read as well.
@@ -106,6 +106,7 @@ def load_scores(path: Path) -> SavedScores:
     Raises:
         ConfigError: The file is missing or damaged, or its arrays are not those of a scores file; names the array.
     """
+    path = Path(path)
     arrays = _read_arrays(path)
     if missing := [name for name in _NEEDED if name not in arrays]:
         raise ConfigError(f"{path}: no array {missing[0]!r}; give the scores.npz of an evaluation")
