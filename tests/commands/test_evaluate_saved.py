@@ -93,7 +93,8 @@ def test_several_files_are_fused(
         np.testing.assert_allclose(file["fused"], (first["appearance"] + 2 * second["motion"]) / 3)
         record = json.loads(str(file["record"]))
     assert record["fusion_weights"] == [1, 2]  # appearance, motion
-    assert [entry["file"] for entry in record["weights"]] == ["motion.safetensors", "appearance.safetensors"]
+    names = [f"{tmp_path.name}/{stream}.safetensors" for stream in ("motion", "appearance")]
+    assert [entry["file"] for entry in record["weights"]] == names
 
     capsys.readouterr()
     summary = evaluate(scores=[run / "scores.npz", files[1]])

@@ -86,7 +86,8 @@ class Candidate:
 
     def record(self) -> dict[str, Any]:
         """What is saved with its scores."""
-        return {"file": self.path.name, "sha256": self.sha256, "streams": list(self.network.config.streams)}
+        file = "/".join(self.path.absolute().parts[-2:])  # many are called model.safetensors
+        return {"file": file, "sha256": self.sha256, "streams": list(self.network.config.streams)}
 
 
 def open_candidate(
