@@ -353,3 +353,18 @@ def test_recorded_options_are_plain(tiny_project: Any, tmp_path: Path) -> None:
     recorded = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert (recorded["learning_rates"], recorded["strides"], recorded["repair"]) == ([0.01], [1, 2], [])
     assert recorded["weights"] is None
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # torch's own, when it compiles
+def test_compiled_it_learns_the_same(tiny_project: Any, tmp_path: Path) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler")
+    # Compiled, dropout draws other numbers.
+    settings: dict[str, Any] = {"learning_rates": [0.01], "network_options": OPTIONS | {"dropout": 0.0}}
+    settings |= {"validate_every": 1, "validation_frames": 5}
+    run(tiny_project, tmp_path / "eager", **settings)
+    run(tiny_project, tmp_path / "compiled", compile=True, **settings)
+    eager, compiled = state(tmp_path / "eager"), state(tmp_path / "compiled")
+    for name, value in eager.items():
+        torch.testing.assert_close(compiled[name], value, rtol=1e-3, atol=1e-4)

@@ -19,6 +19,7 @@ COLUMNS = (
     *("epoch", "updates", "learning_rate", "train_loss", "train_top1"),
     *("val_top1", "val_top1_appearance", "val_top1_motion", "clips_per_second"),
 )
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito: distinguishable with colour-blindness
 _SHOWN = ("train_loss", "train_top1", "val_top1", "clips_per_second")
 
 Row = dict[str, float]
@@ -92,9 +93,9 @@ def curves(rows: Sequence[Row]) -> Figure:
 
 
 def _plot(axes: Any, title: str, epochs: Sequence[float], lines: Mapping[str, Sequence[float]]) -> None:
-    for label, values in lines.items():
+    for (label, values), colour in zip(lines.items(), _COLOURS, strict=False):
         points = [(x, y) for x, y in zip(epochs, values, strict=True) if not math.isnan(y)]
-        axes.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 30 else None)
+        axes.plot(*zip(*points, strict=True), label=label, color=colour, marker="." if len(points) < 30 else None)
     axes.set_title(title, loc="left", fontsize=10)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
