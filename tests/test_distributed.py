@@ -39,7 +39,12 @@ HANG = "time.sleep(25); os._exit(3)"
 
 
 @pytest.mark.parametrize(
-    "end", ["os._exit(3)", "distributed.stop(); sys.exit(3)", pytest.param(HANG, marks=pytest.mark.slow)]
+    "end",
+    [
+        "os._exit(3)",
+        pytest.param("distributed.stop(); sys.exit(3)", marks=pytest.mark.slow),
+        pytest.param(HANG, marks=pytest.mark.slow),
+    ],
 )
 def test_one_that_has_gone_ends_the_others(end: str) -> None:
     """The last one does not die, but does not answer either."""
