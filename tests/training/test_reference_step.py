@@ -57,6 +57,7 @@ def make_config(batch_size: int, sub_batch_size: int) -> TrainConfig:
         mixup=0,
         ema=0,
         holdout=0,
+        holdout_seed=0,
         validate_every=0,
         validation_frames=25,
         precision="float32",

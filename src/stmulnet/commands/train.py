@@ -5,12 +5,15 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stmulnet.console import notice
 from stmulnet.constants import CROP_SIDES, INPUT_SIZE, STORED_SHORT_SIDE
 from stmulnet.errors import DatasetError, MissingExtraError
 from stmulnet.video.manifest import load_manifests
+
+if TYPE_CHECKING:
+    from stmulnet.training.config import TrainConfig
 
 MAX_FRAME_TO_INPUT = 1.5  # officially 256 / 224 = 1.14
 OFFICIAL_RATES = [1e-3, 1e-3, 1e-4, 1e-5, 1e-6]  # STMulNet.m
@@ -56,6 +59,7 @@ def train(
     mixup: float = 0,
     ema: float = 0,
     holdout: float = 0,
+    holdout_seed: int = 0,
     validate_every: int = 0,
     validation_frames: int = 25,
     precision: Literal["float32", "bf16", "fp16"] = "float32",
@@ -118,6 +122,7 @@ def train(
             saved; 0 makes none.
         holdout: Share of the training list, by groups of videos, to set apart and validate on in place of the
             validation list.
+        holdout_seed: Decides which; the same for every seed, so that runs can be compared.
         validate_every: Score the validation list after every so many epochs; 0 never. Without a holdout it is the
             *test* list of the split: watch it, but choose nothing by it. The best weights so far are kept.
         validation_frames: Frames per validation video.
@@ -132,23 +137,41 @@ def train(
         resume: Go on from the last checkpoint.
         device: Where to train: auto, cpu, cuda or cuda:N.
     """
-    config_values = dict(locals())
-    for name in ("out", "resume", "device"):
-        del config_values[name]
-    config_values["network_options"] = network_options or {}
-    config_values["repair"] = tuple(repair or ())
-    config_values["strides"] = tuple(strides)
-    config_values["learning_rates"] = OFFICIAL_RATES if learning_rates is None else learning_rates
-    training = _training()
+    options = dict(locals())
+    training = training_package()
     run = Path(out)
-    config = training.TrainConfig(**config_values)
-    metadata = _preprocessing(dataset)
-    _warn_of_small_crops(metadata, config.network_options.get("input_size", INPUT_SIZE))
-    training.fit(config, run, resume=resume, device=device, metadata=metadata)
+    config = config_of(options)
+    training.fit(config, run, resume=resume, device=device, metadata=metadata_of(config))
     path = run / training.WEIGHTS_FILE
     if int(os.environ.get("RANK", "0")) == 0:
         print(f"weights: {path}")
     return TrainSummary(path)
+
+
+def config_of(options: dict[str, Any]) -> "TrainConfig":
+    """The configuration that arguments of `train` stand for; all of them are needed.
+
+    Raises:
+        ConfigError: Values out of range, or that contradict each other.
+    """
+    values = {name: value for name, value in options.items() if name not in ("out", "resume", "device")}
+    values["network_options"] = options["network_options"] or {}
+    values["repair"] = tuple(options["repair"] or ())
+    values["strides"] = tuple(options["strides"])
+    values["learning_rates"] = OFFICIAL_RATES if options["learning_rates"] is None else options["learning_rates"]
+    config: TrainConfig = training_package().TrainConfig(**values)
+    return config
+
+
+def metadata_of(config: "TrainConfig") -> dict[str, Any]:
+    """What the header of the weights says of the data set; where the network will see little of its frames, says so.
+
+    Raises:
+        DatasetError: The data set is for evaluation only.
+    """
+    metadata = _preprocessing(config.dataset)
+    _warn_of_small_crops(metadata, config.network_options.get("input_size", INPUT_SIZE))
+    return metadata
 
 
 def _preprocessing(dataset: Path) -> dict[str, Any]:
@@ -175,7 +198,7 @@ def _warn_of_small_crops(metadata: dict[str, Any], input_size: int) -> None:
         )
 
 
-def _training() -> ModuleType:
+def training_package() -> ModuleType:
     """The training package, or the line that installs what it needs."""
     try:
         return importlib.import_module("stmulnet.training.fit")

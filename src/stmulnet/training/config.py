@@ -20,7 +20,7 @@ MAX_SEED = 2**32 - 1  # of NumPy's global generator
 _AT_LEAST_ONE = ("passes_per_epoch", "batch_size", "sub_batch_size", "keep_checkpoints")
 _NOT_NEGATIVE = (
     *("validate_every", "workers", "seed", "weight_decay", "warmup_epochs", "mixup", "clip_gradients"),
-    "checkpoint_minutes",
+    *("checkpoint_minutes", "holdout_seed"),
 )
 _SHARES = ("momentum", "label_smoothing", "ema", "holdout")
 _CHOICES = {"optimizer": Optimizer, "schedule": Schedule, "batchnorm": BatchNorm, "precision": Precision}
@@ -60,6 +60,7 @@ class TrainConfig:
     mixup: float
     ema: float
     holdout: float
+    holdout_seed: int
     validate_every: int
     validation_frames: int
     precision: Precision

@@ -15,6 +15,7 @@ from stmulnet.datasets.resize import prepare_resize
 from stmulnet.datasets.sampling import RandomFrame, RandomStrideFrames, UniformFrames
 from stmulnet.datasets.transforms import TestTransform, TrainTransform, Transform
 from stmulnet.models.checkpoint import save_model
+from stmulnet.models.config import ModelConfig
 from stmulnet.models.multiplier import Network
 from stmulnet.models.sources import check_unseen
 from stmulnet.models.start import start_from
@@ -22,7 +23,7 @@ from stmulnet.models.zoo import create_model
 from stmulnet.training.checkpoints import Checkpoints, saving
 from stmulnet.training.config import TrainConfig
 from stmulnet.training.loop import Loop
-from stmulnet.training.processes import start_fabric
+from stmulnet.training.processes import check_device, start_fabric
 from stmulnet.training.run_folder import (
     CHECKPOINTS_FOLDER,
     WEIGHTS_FILE,
@@ -64,10 +65,7 @@ def fit(
         StmulnetError: Bad input, a loss that is not finite, or a file that cannot be written.
     """
     check_run(config, run, resume=resume)
-    annotation_path = config.dataset / "annotations" / f"annot{config.split:02d}.json"
-    annotation = load_annotation(annotation_path)
-    if config.holdout:
-        annotation = hold_out(annotation, config.holdout, seed=config.seed)
+    annotation_path, annotation = lists(config)
     model = started_network(run, annotation.class_names) if resume else _new_network(config, annotation)
     training, validation = _datasets(config, model, annotation)
     data = fingerprint(annotation_path, config.split, annotation.training, validation.records if validation else [])
@@ -91,6 +89,31 @@ def fit(
         if fabric.is_global_zero:
             _save_final(loop, config, run)
     return model.cpu().eval()
+
+
+def check(config: TrainConfig, *, device: str = "auto") -> ModelConfig:
+    """Refuse what `fit` would refuse before its first update, but for the run folder; makes nothing.
+
+    Returns:
+        The network that would be trained.
+
+    Raises:
+        StmulnetError: Says what is wrong.
+    """
+    check_device(device, config.precision, config.batchnorm)
+    _, annotation = lists(config)
+    model = _new_network(config, annotation)
+    _datasets(config, model, annotation)
+    return model.config
+
+
+def lists(config: TrainConfig) -> tuple[Path, Annotation]:
+    """The annotation file of a run, and the videos it trains and validates on: a hold-out in place of the test list."""
+    path = config.dataset / "annotations" / f"annot{config.split:02d}.json"
+    annotation = load_annotation(path)
+    if config.holdout:
+        annotation = hold_out(annotation, config.holdout, seed=config.holdout_seed)
+    return path, annotation
 
 
 def _save_final(loop: Loop, config: TrainConfig, run: Path) -> None:

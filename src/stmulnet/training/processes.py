@@ -24,6 +24,20 @@ _PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
 }
 
 
+def check_device(device: str, precision: str, batchnorm: str) -> torch.device:
+    """The device of a name, if it can do what is asked for; the arguments of `start_fabric`.
+
+    Raises:
+        ConfigError: There is no such device, or it cannot.
+    """
+    chosen = choose_device(device)
+    if precision == "fp16" and chosen.type == "cpu":
+        raise ConfigError("precision fp16 needs a GPU; on a CPU use bf16 or float32")
+    if batchnorm == "sync" and chosen.type == "cpu":
+        raise ConfigError("batchnorm sync needs GPUs: torch has no such BatchNorm for a CPU; use official")
+    return chosen
+
+
 def start_fabric(device: str, precision: str, batchnorm: str) -> Fabric:
     """Connect with the other processes, if torchrun has started any, and choose this one's device.
 
@@ -35,11 +49,7 @@ def start_fabric(device: str, precision: str, batchnorm: str) -> Fabric:
     Raises:
         ConfigError: There is no such device, or it cannot do what is asked for.
     """
-    chosen = choose_device(device)
-    if precision == "fp16" and chosen.type == "cpu":
-        raise ConfigError("precision fp16 needs a GPU; on a CPU use bf16 or float32")
-    if batchnorm == "sync" and chosen.type == "cpu":
-        raise ConfigError("batchnorm sync needs GPUs: torch has no such BatchNorm for a CPU; use official")
+    chosen = check_device(device, precision, batchnorm)
     processes, here = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     devices: int | list[int] = here
     if processes == 1 and chosen.type == "cuda":

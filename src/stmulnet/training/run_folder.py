@@ -53,17 +53,27 @@ def check_run(config: TrainConfig, run: Path, *, resume: bool) -> None:
     if resume:
         if checkpoints.latest_path() is None or not (run / NETWORK_FILE).is_file():
             raise ConfigError(f"{run} holds no checkpoint to resume from; start without --resume")
-        different = config.differences(_read_yaml(run / CONFIG_FILE))
-        if different:
-            raise ConfigError(
-                f"{run} was started with other values of {', '.join(different)}; resume with the same ones"
-            )
+        check_options(config, run)
         return
     if checkpoints.latest_path() or (run / WEIGHTS_FILE).exists():
         raise ConfigError(f"{run} holds a training run already; go on with --resume or choose another folder")
     # A run that was stopped before its first checkpoint has its records and nothing worth keeping.
     if run.is_dir() and not (run / CONFIG_FILE).is_file() and any(run.iterdir()):
         raise ConfigError(f"{run} holds other files; the run folder must be a new or empty folder")
+
+
+def check_options(config: TrainConfig, run: Path) -> None:
+    """Refuse other options than those that a run was started with.
+
+    Raises:
+        ConfigError: Names what differs.
+    """
+    different = config.differences(_read_yaml(run / CONFIG_FILE))
+    if different:
+        raise ConfigError(
+            f"{run} was started with other values of {', '.join(different)}; go on with the same ones, or start in "
+            "another folder"
+        )
 
 
 def write_records(run: Path, config: TrainConfig, model: Network, data: dict[str, Any]) -> None:
