@@ -88,11 +88,11 @@ def _sum_by_group(columns: Floats, groups: Sequence[str]) -> Floats:
 
 def _resampled(units: Floats, resamples: int, seed: int) -> Floats:
     """Top-1, top-5 and mean class accuracy of every resample, (R, 3)."""
-    return np.concatenate([_figures(counts @ units) for counts in _draws(len(units), resamples, seed)])
+    return np.concatenate([_figures(counts @ units) for counts in draw_units(len(units), resamples, seed)])
 
 
-def _draws(units: int, resamples: int, seed: int) -> Iterator[Floats]:
-    """How often each unit is drawn, (up to CHUNK, G) at a time."""
+def draw_units(units: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """How often each unit is drawn with replacement, (up to CHUNK, G) at a time."""
     rng = np.random.default_rng(seed)
     for start in range(0, resamples, CHUNK):
         size = min(CHUNK, resamples - start)
