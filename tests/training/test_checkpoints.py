@@ -68,7 +68,7 @@ def test_a_full_disk_leaves_the_last_good_one(tmp_path: Path, monkeypatch: pytes
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
-        with pytest.raises(StmulnetError, match=r"No space left on device\); the last good one is .*update-0000001"):
+        with pytest.raises(StmulnetError, match=r"No space left .*\); the last good checkpoint is .*update-0000001"):
             kept.save(2, some_state())
     assert [path.name for path in tmp_path.iterdir()] == ["update-0000001.ckpt"]
     assert kept.load()["updates"] == 3

@@ -103,3 +103,34 @@ def test_processes_together_train_what_one_does(processes: int, tiny_project: An
     for one, other in zip(tables[0][1:], tables[1][1:], strict=True):
         numbers = [[float(value) for value in line.split(",")[:-1]] for line in (one, other)]
         assert numbers[1] == pytest.approx(numbers[0], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_full_disk_stops_with_the_reason_and_the_run_goes_on_later(tiny_project: Any, tmp_path: Path) -> None:
+    """Files may not grow beyond a limit, as on a disk that is full; later they may."""
+    arguments = command(tiny_project.dataset, tmp_path / "run", "--learning-rates", "[0.01]", "--passes-per-epoch", "2")
+    arguments += ["--keep-checkpoints", "1"]
+    limited = [sys.executable, "-c", LIMITED, *arguments]
+    started = subprocess.run(limited, env=environment() | {"LIMIT": "3"}, capture_output=True, text=True)
+    assert started.returncode == 2, started.stderr
+    *_, message = started.stderr.splitlines()
+    assert "update-0000003.ckpt: cannot be written (File too large); the last good checkpoint is" in message
+    assert "update-0000002.ckpt; make room, then go on with --resume" in message
+    assert [path.name for path in tmp_path.glob("run/checkpoints/*")] == ["update-0000002.ckpt"]
+    assert not list(tmp_path.glob("run/checkpoints/.*"))
+    resumed = [sys.executable, "-m", "stmulnet", *arguments, "--resume"]
+    assert subprocess.run(resumed, env=environment()).returncode == 0
+
+
+LIMITED = """
+import os, resource, sys
+from stmulnet.training.checkpoints import Checkpoints
+save = Checkpoints.save
+def limited(self, updates, state):
+    if updates == int(os.environ["LIMIT"]):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    return save(self, updates, state)
+Checkpoints.save = limited
+from stmulnet.__main__ import main
+sys.exit(main())
+"""

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Checkpoints:
         """
         path = self.folder / f"update-{updates:07d}.ckpt"
         content = {"version": VERSION, "checksum": checksum(state), "state": state}
-        with saving(path, self.latest_path()), atomic_path(path) as temporary:
+        with saving(path, self.latest_path), atomic_path(path) as temporary:
             buffer = io.BytesIO()  # torch hides the reason when it writes to a full disk
             torch.save(content, buffer)
             temporary.write_bytes(buffer.getbuffer())
@@ -99,14 +99,23 @@ def checksum(value: Any) -> int:
 
 
 @contextlib.contextmanager
-def saving(path: Path, last_good: Path | None) -> Iterator[None]:
-    """Say which file could not be written, and what is left."""
+def saving(path: Path, last_good: Callable[[], Path | None]) -> Iterator[None]:
+    """Say what could not be written, and what is left.
+
+    Args:
+        path: The file, or the folder of several.
+        last_good: Gives the newest checkpoint.
+
+    Raises:
+        StmulnetError: In place of an OSError.
+    """
     try:
         yield
     except OSError as error:
-        left = f"the last good one is {last_good}" if last_good else "there is none before it"
+        kept = last_good()
+        left = f"the last good checkpoint is {kept}; make room, then go on with --resume" if kept else "make room"
         raise StmulnetError(
-            f"{path}: cannot be written ({error.strerror or error}); {left}: make room, then go on with --resume"
+            f"{error.filename or path}: cannot be written ({error.strerror or error}); {left}"
         ) from error
 
 

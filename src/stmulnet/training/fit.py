@@ -82,7 +82,7 @@ def fit(
     if fabric.is_global_zero:
         notice(f"{config.dataset}: {training.tree.kind}")
         if not resume:
-            with saving(run, None):
+            with saving(run, loop.checkpoints.latest_path):
                 write_records(run, config, model, data)
     loop.run()
     with loop.averaged_weights():
@@ -120,7 +120,7 @@ def _save_final(loop: Loop, config: TrainConfig, run: Path) -> None:
     model = loop.model
     if config.validate_every and config.num_epochs % config.validate_every == 0:
         model.metadata["metric"] = metric(config, config.num_epochs, loop.history.rows()[-1]["val_top1"])
-    with saving(run / WEIGHTS_FILE, loop.checkpoints.latest_path()):
+    with saving(run / WEIGHTS_FILE, loop.checkpoints.latest_path):
         save_model(model, run / WEIGHTS_FILE)
 
 

@@ -19,7 +19,7 @@ from stmulnet.datasets.loading import ClipLoader
 from stmulnet.errors import StmulnetError
 from stmulnet.models.multiplier import Network, TwoStreamOutput
 from stmulnet.training.batchnorm import SigmaAverage, freeze
-from stmulnet.training.checkpoints import Checkpoints, State
+from stmulnet.training.checkpoints import Checkpoints, State, saving
 from stmulnet.training.config import TrainConfig
 from stmulnet.training.history import History, Row, in_words
 from stmulnet.training.losses import Mix, total_loss
@@ -80,10 +80,8 @@ class Loop:
         self.model.recompute_stages = config.gradient_checkpointing
         if config.compile:
             self.model.compile()
-        self.history, self.checkpoints = (
-            History(run),
-            Checkpoints(run / CHECKPOINTS_FOLDER, config.keep_checkpoints),
-        )
+        self.history = History(run)
+        self.checkpoints = Checkpoints(run / CHECKPOINTS_FOLDER, config.keep_checkpoints)
         self.position = Position()
         self.updates_per_epoch = len(self._plan(range(len(training))))
         self.rates = self._rates()
@@ -112,7 +110,13 @@ class Loop:
             StmulnetError: The loss is not finite, or a file cannot be written.
         """
         clips = self.config.num_epochs * len(self.training)
-        with self._shown(clips) as advance, self.stop.watched(), self._tensorboard() as board:
+        last_good = self.checkpoints.latest_path
+        with (
+            saving(self.run_folder, last_good),
+            self._shown(clips) as advance,
+            self.stop.watched(),
+            self._board() as board,
+        ):
             # A resumed run is in the middle of this epoch.
             for number in range(self.position.updates // self.updates_per_epoch, self.config.num_epochs):
                 seconds = -time.monotonic()
@@ -192,8 +196,8 @@ class Loop:
             output: TwoStreamOutput = self.model(*(given[stream] for stream in self.model.config.streams))
         loss_of = mix.loss if mix else total_loss
         loss = loss_of(output, labels, label_smoothing=self.config.label_smoothing)
-        # The gradients of an update are divided by the number of its videos, which is smaller in the last one of an
-        # (cnn_train_dag.m:332, 530, 538).
+        # The gradients of an update are divided by the number of its videos, which is smaller in the last update of an
+        # epoch (cnn_train_dag.m:332, 530, 538).
         self.fabric.backward(loss * (videos / part.update_videos))
         if self.statistics:
             sync = self.config.batchnorm == "sync"
@@ -313,7 +317,7 @@ class Loop:
             yield advance
 
     @contextlib.contextmanager
-    def _tensorboard(self) -> Iterator[SummaryWriter | None]:
+    def _board(self) -> Iterator[SummaryWriter | None]:
         if not self.fabric.is_global_zero:
             yield None
             return
