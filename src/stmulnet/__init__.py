@@ -10,6 +10,7 @@ _PUBLIC = {
     "ModelConfig": "stmulnet.models.config",
     "TwoStreamDataset": "stmulnet.datasets.base",
     "VideoPredictor": "stmulnet.predictor",
+    "ablate": "stmulnet.commands.ablate",
     "annotate": "stmulnet.commands.annotate",
     "convert": "stmulnet.commands.convert",
     "create_model": "stmulnet.models.zoo",
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from stmulnet import datasets as datasets
     from stmulnet import errors as errors
     from stmulnet import flow as flow
+    from stmulnet.commands.ablate import ablate as ablate
     from stmulnet.commands.annotate import annotate as annotate
     from stmulnet.commands.convert import convert as convert
     from stmulnet.commands.evaluate import evaluate as evaluate

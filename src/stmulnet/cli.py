@@ -28,6 +28,7 @@ VERBS = {
     "annotate": "split lists and extracted frames to annotation files",
     "pack": "a data set's millions of images to tens of tar shards with an index",
     "train": "train a network",
+    "ablate": "train variants of a network over several seeds and compare them in a table",
     "evaluate": "the test protocol over a test list",
     "predict": "recognise the action in video files",
     "convert": "weights between the authors' MatConvNet files (.mat) and .safetensors",
@@ -134,14 +135,29 @@ def _show_warning(
         notice(warnings.formatwarning(message, category, filename, lineno, line).rstrip())
 
 
+def options_of_table(verb: str, function: Callable[..., Any], table: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a verb's function from a table of its options, with the defaults, as from a ``--config`` file.
+
+    Raises:
+        ConfigError: An option that does not exist or has another type.
+    """
+    return _values(verb, function, (), lambda parser: parser.parse_object(table))
+
+
 def _parse(verb: str, function: Callable[..., Any], positional: Sequence[str], arguments: list[str]) -> dict[str, Any]:
     """Arguments of ``function`` from its signature; ``--config FILE.yaml`` gives any of them."""
+    words = [_with_underscores(argument) for argument in arguments]
+    return _values(verb, function, positional, lambda parser: parser.parse_args(words))
+
+
+def _values(
+    verb: str, function: Callable[..., Any], positional: Sequence[str], parse: Callable[[Any], Any]
+) -> dict[str, Any]:
     from jsonargparse import ArgumentError
 
     parser = _make_parser(verb, function, positional)
     try:
-        namespace = parser.parse_args([_with_underscores(argument) for argument in arguments])
-        values: dict[str, Any] = parser.instantiate(namespace).as_dict()
+        values: dict[str, Any] = parser.instantiate(parse(parser)).as_dict()
     except (ArgumentError, UnicodeError) as error:
         options = {name: hint for name, hint in get_type_hints(function).items() if name != "return"}
         raise ConfigError(f"{_plain(_one_line(error), options, positional)} (see stmulnet {verb} --help)") from error

@@ -12,6 +12,7 @@ from stmulnet.training import fit
 from stmulnet.training.config import TrainConfig
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+SMALL = ("arid6", "moving_shapes")  # a network is given on the command line
 EXPERIMENTS = ("base_appearance", "base_motion", "st_mulnet", "st_resnet_stage1", "st_resnet_stage2")
 
 # learning rates, epochs, passes, batch, sub-batch, frames, strides, augmentation (the authors' scripts)
@@ -27,17 +28,17 @@ OFFICIAL: dict[str, tuple[Any, ...]] = {
 def read(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TrainConfig:
     taken: list[TrainConfig] = []
     monkeypatch.setattr(fit, "fit", lambda config, *_, **__: taken.append(config))
-    more = ["--network", "st_mulnet_resnet50"] if name == "arid6" else []
+    more = ["--network", "st_mulnet_resnet50"] if name in SMALL else []
     arguments = ["--config", str(CONFIGS / f"{name}.yaml"), *more, "--dataset", str(tmp_path), "--out", str(tmp_path)]
     assert cli.main(["train", *arguments]) == 0
     return taken[0]
 
 
 def test_every_file_is_known() -> None:
-    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {*EXPERIMENTS, "arid6"}
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {*EXPERIMENTS, *SMALL}
 
 
-@pytest.mark.parametrize("name", [*EXPERIMENTS, "arid6"])
+@pytest.mark.parametrize("name", [*EXPERIMENTS, *SMALL])
 def test_networks_can_be_built(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = read(name, monkeypatch, tmp_path)
     model_config(config.network, 101, **config.network_options).check_frames(config.frames)
