@@ -35,12 +35,7 @@ def start(*, timeout: timedelta = TIMEOUT) -> tuple[int, int]:
         ConfigError: The environment names several processes without saying how to find them.
         StmulnetError: The others have not come.
     """
-    if not distributed.is_initialized() and _expected() > 1:
-        if missing := [name for name in _NEEDED if name not in os.environ]:
-            raise ConfigError(
-                f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but {', '.join(missing)} is not set; start several "
-                "processes with torchrun, or unset WORLD_SIZE"
-            )
+    if not distributed.is_initialized() and expected() > 1:
         # Objects travel by gloo, between CPUs, in either case.
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         try:
@@ -119,10 +114,21 @@ def own_device(name: str) -> torch.device:
     return choose_device(name)
 
 
-def _expected() -> int:
+def expected() -> int:
+    """Number of processes that the environment names; those of torchrun say, too, how to find each other.
+
+    Raises:
+        ConfigError: It is no number, or several processes could not find each other.
+    """
     text = os.environ.get("WORLD_SIZE", "1")
     if not text.isdigit() or int(text) < 1:
         raise ConfigError(f"WORLD_SIZE is the number of processes, 1 or more, got {text!r}; unset it, or use torchrun")
+    missing = [name for name in _NEEDED if name not in os.environ]
+    if int(text) > 1 and missing:
+        raise ConfigError(
+            f"WORLD_SIZE is {text}, but {', '.join(missing)} is not set; start several processes with torchrun, or "
+            "unset WORLD_SIZE"
+        )
     return int(text)
 
 

@@ -13,6 +13,7 @@ from lightning.fabric import Fabric
 from lightning.fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
+from stmulnet import distributed
 from stmulnet.console import notice
 from stmulnet.device import choose_device
 from stmulnet.errors import ConfigError
@@ -35,7 +36,20 @@ def check_device(device: str, precision: str, batchnorm: str) -> torch.device:
         raise ConfigError("precision fp16 needs a GPU; on a CPU use bf16 or float32")
     if batchnorm == "sync" and chosen.type == "cpu":
         raise ConfigError("batchnorm sync needs GPUs: torch has no such BatchNorm for a CPU; use official")
+    processes, here = distributed.expected(), _on_this_machine()
+    if processes > 1 and chosen.type == "cuda":
+        if chosen.index is not None:
+            raise ConfigError(f"device {device!r} is one GPU for {processes} processes: use cuda, each takes one")
+        if here > torch.cuda.device_count():
+            raise ConfigError(
+                f"{here} processes on a machine with {torch.cuda.device_count()} GPUs: start one per GPU, or use "
+                "device cpu"
+            )
     return chosen
+
+
+def _on_this_machine() -> int:
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def start_fabric(device: str, precision: str, batchnorm: str) -> Fabric:
@@ -50,7 +64,7 @@ def start_fabric(device: str, precision: str, batchnorm: str) -> Fabric:
         ConfigError: There is no such device, or it cannot do what is asked for.
     """
     chosen = check_device(device, precision, batchnorm)
-    processes, here = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    processes, here = distributed.expected(), _on_this_machine()
     devices: int | list[int] = here
     if processes == 1 and chosen.type == "cuda":
         devices = [chosen.index or 0]
