@@ -81,3 +81,28 @@ def test_check_sums_see_values_names_and_order_of_memory() -> None:
     assert checksum({"a": torch.ones(2)}) != checksum({"b": torch.ones(2)})
     images = torch.arange(24.0).reshape(1, 2, 3, 4)
     assert checksum([images]) == checksum([images.contiguous(memory_format=torch.channels_last)])
+
+
+def test_the_newest_of_fewer_updates(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path, 3)
+    assert kept.latest_path(before=9) is None
+    for updates in (2, 5, 8):
+        kept.save(updates, some_state())
+    assert [
+        path and path.name for path in (kept.latest_path(), kept.latest_path(before=8), kept.latest_path(before=2))
+    ] == [
+        "update-0000008.ckpt",
+        "update-0000005.ckpt",
+        None,
+    ]
+
+
+@pytest.mark.parametrize(("keep", "left"), [(1, [7]), (2, [5, 7]), (5, [4, 5, 7])])
+def test_what_is_kept_are_the_last_good_ones(keep: int, left: list[int], tmp_path: Path) -> None:
+    """A damaged one is newer than the one that the run goes on from; a killed run may have left half of one."""
+    for updates in (4, 5, 9):
+        Checkpoints(tmp_path, 5).save(updates, some_state())
+    (tmp_path / "update-0000009.ckpt").write_bytes(b"damaged")
+    (tmp_path / ".update-0000009.123.partial.ckpt").write_bytes(b"half")
+    Checkpoints(tmp_path, keep).save(7, some_state())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"update-{updates:07d}.ckpt" for updates in left]

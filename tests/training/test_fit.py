@@ -150,6 +150,20 @@ def test_a_hold_out_takes_the_place_of_the_test_list(tiny_project: Any, tmp_path
         run(tiny_project, tmp_path / "none", holdout=0.5)
 
 
+def test_the_moving_average_is_what_is_saved_and_returned(
+    tiny_project: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    returned: list[Any] = []
+    original = fit.fit
+    monkeypatch.setattr(fit, "fit", lambda *given, **options: returned.append(original(*given, **options)))
+    for ema in (0, 0.9):
+        run(tiny_project, tmp_path / str(ema), ema=ema)
+    assert same(returned[0].state_dict(), state(tmp_path / "0"))
+    assert same(returned[1].state_dict(), state(tmp_path / "0.9"))
+    assert not same(returned[0].state_dict(), returned[1].state_dict())
+    assert not returned[1].training
+
+
 class _Stopped(Exception):
     pass
 
@@ -321,10 +335,32 @@ def test_missing_frames_are_named_in_one_line(tiny_project: Any, tmp_path: Path,
 
 
 def test_divergence_stops_with_the_reason(tiny_project: Any, tmp_path: Path) -> None:
-    with pytest.raises(StmulnetError, match=r"the loss is (nan|inf) in epoch 1, update \d: use smaller learning rates"):
+    with pytest.raises(
+        StmulnetError, match=r"the loss is (nan|inf) in epoch 1, update \d: start again with smaller learning rates"
+    ):
         run(tiny_project, tmp_path / "run", learning_rates=[1e30])
-    with pytest.raises(StmulnetError, match=r"the last good checkpoint is .*update-000000\d\.ckpt"):
+    # After update 3, the first one at that rate, the weights are huge: a checkpoint of them is no good one.
+    with pytest.raises(StmulnetError, match=r"update 4: .*; the last good checkpoint is .*update-0000002\.ckpt"):
         run(tiny_project, tmp_path / "kept", learning_rates=[1e-3, 1e30, 1e30], checkpoint_minutes=0)
+
+
+def test_weights_that_are_not_finite_are_never_saved(
+    tiny_project: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradients can overflow while the loss is finite; here in the last update of all."""
+    step = Loop._step
+
+    def overflow(self: Loop) -> None:
+        if self.position.updates == 3:
+            self.parameters[0].grad = torch.full_like(self.parameters[0], float("inf"))
+        step(self)
+
+    monkeypatch.setattr(Loop, "_step", overflow)
+    message = r"weights are not finite in epoch 2, update 4: .*; the last good checkpoint is .*update-0000003\.ckpt"
+    with pytest.raises(StmulnetError, match=message):
+        run(tiny_project, tmp_path / "run", checkpoint_minutes=0, keep_checkpoints=1)
+    assert [path.name for path in tmp_path.glob("run/checkpoints/*")] == ["update-0000003.ckpt"]
+    assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
 def test_missing_extra_names_the_install_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from stmulnet.files import atomic_path
 
 VERSION = 1
 _NAMES = "update-*.ckpt"
+_CUT_OFF = ".update-*.partial.ckpt"  # what a run that was killed while it wrote has left
 
 State = dict[str, Any]  # of tensors, numbers, text, lists and dicts of these: read with torch's weights_only
 
@@ -42,19 +43,26 @@ class Checkpoints:
         Raises:
             StmulnetError: It cannot be written; those before are as they were.
         """
-        path = self.folder / f"update-{updates:07d}.ckpt"
+        path = self._path(updates)
         content = {"version": VERSION, "checksum": checksum(state), "state": state}
         with saving(path, self.latest_path), atomic_path(path) as temporary:
             buffer = io.BytesIO()  # torch hides the reason when it writes to a full disk
             torch.save(content, buffer)
             temporary.write_bytes(buffer.getbuffer())
-        for old in self.paths()[: -self.keep]:
-            old.unlink()
+        # Later ones are damaged, or the run would have gone on from them.
+        older = [kept for kept in self.paths() if kept < path]
+        later = [kept for kept in self.paths() if kept > path]
+        too_old = older[: max(len(older) - self.keep + 1, 0)]
+        for unwanted in (*too_old, *later, *self.folder.glob(_CUT_OFF)):
+            unwanted.unlink()
         return path
 
-    def latest_path(self) -> Path | None:
-        """The newest one; None without any."""
-        return max(self.paths(), default=None)
+    def latest_path(self, *, before: int | None = None) -> Path | None:
+        """The newest one, or the newest of fewer updates than ``before``; None without any."""
+        return max((path for path in self.paths() if before is None or path < self._path(before)), default=None)
+
+    def _path(self, updates: int) -> Path:
+        return self.folder / f"update-{updates:07d}.ckpt"
 
     def load(self) -> State:
         """The newest one that is whole.

@@ -85,9 +85,9 @@ def fit(
             with saving(run, loop.checkpoints.latest_path):
                 write_records(run, config, model, data)
     loop.run()
-    with loop.averaged_weights():
-        if fabric.is_global_zero:
-            _save_final(loop, config, run)
+    loop.take_average()
+    if fabric.is_global_zero:
+        _save_final(loop, config, run)
     return model.cpu().eval()
 
 

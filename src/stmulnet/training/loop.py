@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -109,19 +109,18 @@ class Loop:
             KeyboardInterrupt: It was asked to stop; a checkpoint is saved.
             StmulnetError: The loss is not finite, or a file cannot be written.
         """
-        clips = self.config.num_epochs * len(self.training)
         last_good = self.checkpoints.latest_path
         with (
             saving(self.run_folder, last_good),
-            self._shown(clips) as advance,
+            self._shown() as advance,
             self.stop.watched(),
             self._board() as board,
         ):
             # A resumed run is in the middle of this epoch.
             for number in range(self.position.updates // self.updates_per_epoch, self.config.num_epochs):
                 seconds = -time.monotonic()
-                self._train_epoch(number, advance, board)
-                self._end_epoch(number, seconds + time.monotonic(), board)
+                clips = self._train_epoch(number, advance, board)
+                self._end_epoch(number, clips, seconds + time.monotonic(), board)
 
     def _plan(self, order: Any) -> list[Update]:
         return plan_epoch(
@@ -132,7 +131,8 @@ class Loop:
             dealing="even" if self.config.batchnorm == "sync" else "whole",
         )
 
-    def _train_epoch(self, number: int, advance: Advance, board: SummaryWriter | None) -> None:
+    def _train_epoch(self, number: int, advance: Advance, board: SummaryWriter | None) -> int:
+        """Train to the end of the epoch; the number of clips, fewer where a checkpoint is in the middle of it."""
         self.training.set_epoch(number)
         first = self.position.updates % self.updates_per_epoch
         updates = self._plan(self.training.epoch_order())[first:]
@@ -147,13 +147,14 @@ class Loop:
                 board.add_scalar("update/loss", sums[_LOSS] / sums[_VIDEOS], self.position.updates)
                 board.add_scalar("update/learning_rate", self.rates(self.position.updates - 1), self.position.updates)
             if update is updates[-1]:
-                return  # saved after validation
+                break  # saved after validation
             stop = self._is_asked_to_stop()
             if stop or (time.monotonic() - saved) / 60 >= self.config.checkpoint_minutes:
                 self._save()
                 saved = time.monotonic()
             if stop:
                 self._stop()
+        return sum(len(part.clips) for update in updates for part in update)
 
     def _loader(self, updates: list[Update]) -> ClipLoader:
         rank, processes = self.fabric.global_rank, self.fabric.world_size
@@ -207,12 +208,22 @@ class Loop:
 
     def _check_finite(self, loss: float) -> None:
         if not np.isfinite(loss):
-            kept = self.checkpoints.latest_path()
-            raise StmulnetError(
-                f"the loss is {loss} in epoch {self.position.updates // self.updates_per_epoch + 1}, update "
-                f"{self.position.updates + 1}: use smaller learning rates or clip_gradients; "
-                + (f"the last good checkpoint is {kept}" if kept else "there is no checkpoint yet")
-            )
+            self._diverged(f"the loss is {loss}", self.position.updates + 1)
+
+    def _check_weights(self) -> None:
+        """Gradients can overflow where the loss does not; such weights must not take the place of good ones."""
+        state = self.model.state_dict().values()
+        if not all(bool(value.isfinite().all()) for value in state if value.is_floating_point()):
+            self._diverged("weights are not finite", self.position.updates)
+
+    def _diverged(self, what: str, update: int) -> NoReturn:
+        # A checkpoint of as many updates as are done has the weights that this loss comes from.
+        kept = self.checkpoints.latest_path(before=self.position.updates)
+        raise StmulnetError(
+            f"{what} in epoch {(update - 1) // self.updates_per_epoch + 1}, update {update}: start again with smaller "
+            "learning rates or clip_gradients; "
+            + (f"the last good checkpoint is {kept}" if kept else "there is no good checkpoint")
+        )
 
     def _step(self) -> None:
         sum_gradients(self.fabric, self.parameters)
@@ -226,7 +237,7 @@ class Loop:
         if self.average:
             self.average.update()
 
-    def _end_epoch(self, number: int, seconds: float, board: SummaryWriter | None) -> None:
+    def _end_epoch(self, number: int, clips: int, seconds: float, board: SummaryWriter | None) -> None:
         loss, correct, videos = self.position.sums
         row: Row = {
             "epoch": number + 1,
@@ -234,7 +245,7 @@ class Loop:
             "learning_rate": self.rates(self.position.updates - 1),
             "train_loss": loss / videos,
             "train_top1": correct / videos,
-            "clips_per_second": len(self.training) / max(seconds, 1e-9),
+            "clips_per_second": clips / max(seconds, 1e-9),
         }
         if self.validation and self.config.validate_every and (number + 1) % self.config.validate_every == 0:
             row |= self._validate(number + 1)
@@ -265,11 +276,19 @@ class Loop:
             yield
             return
         weights = {name: value.clone() for name, value in self.model.state_dict().items()}
-        self.model.load_state_dict(self.average.state)
-        yield
-        self.model.load_state_dict(weights)
+        self.take_average()
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(weights)
+
+    def take_average(self) -> None:
+        """Put the moving average, where there is one, in place of the weights."""
+        if self.average:
+            self.model.load_state_dict(self.average.state)
 
     def _save(self) -> None:
+        self._check_weights()
         if self.fabric.is_global_zero:
             self.checkpoints.save(self.position.updates, self._state())
 
@@ -307,13 +326,15 @@ class Loop:
             self.average.state = {name: value.to(self.fabric.device) for name, value in state["average"].items()}
 
     @contextlib.contextmanager
-    def _shown(self, clips: int) -> Iterator[Advance]:
+    def _shown(self) -> Iterator[Advance]:
         if not self.fabric.is_global_zero:
             yield lambda count: None
             return
         done = self.position.updates // self.updates_per_epoch * len(self.training)
         done += self.position.updates % self.updates_per_epoch * self.config.batch_size
-        with progress(clips - done, f"train {self.run_folder.name}", "clips") as advance:
+        with progress(
+            self.config.num_epochs * len(self.training) - done, f"train {self.run_folder.name}", "clips"
+        ) as advance:
             yield advance
 
     @contextlib.contextmanager

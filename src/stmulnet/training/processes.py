@@ -38,7 +38,7 @@ def check_device(device: str, precision: str, batchnorm: str) -> torch.device:
         raise ConfigError("batchnorm sync needs GPUs: torch has no such BatchNorm for a CPU; use official")
     processes, here = distributed.expected(), _on_this_machine()
     if processes > 1 and chosen.type == "cuda":
-        if chosen.index is not None:
+        if device not in ("auto", "cuda"):
             raise ConfigError(f"device {device!r} is one GPU for {processes} processes: use cuda, each takes one")
         if here > torch.cuda.device_count():
             raise ConfigError(
