@@ -103,7 +103,7 @@ def test_other_networks_train_too(network: str, tiny_project: Any, tmp_path: Pat
     [
         {"schedule": "cosine", "learning_rates": [0.01], "epochs": 2, "warmup_epochs": 0.5},
         {"optimizer": "adamw", "clip_gradients": 1.0, "label_smoothing": 0.1, "mixup": 0.2},
-        {"precision": "bf16", "batchnorm": "frozen"},
+        {"precision": "bf16"},
         {"ema": 0.9, "validate_every": 1, "validation_frames": 5},
         {"frames": 1, "network": "motion_resnet50", "augmentation": "multiScaleRegular"},
     ],
@@ -244,6 +244,29 @@ def test_a_second_stage_starts_from_the_weights_of_the_first(
     assert not (tmp_path / "third").exists()
 
 
+def test_frozen_layers_of_start_weights_stay_as_they_are(tiny_project: Any, tmp_path: Path) -> None:
+    first = run(tiny_project, tmp_path / "first").weights
+    settings: dict[str, Any] = {"weights": first, "batchnorm": "frozen", "validate_every": 1, "validation_frames": 5}
+    run(tiny_project, tmp_path / "frozen", ema=0.9, **settings)
+    before, after = state(tmp_path / "first"), state(tmp_path / "frozen")
+    frozen = {name for name in before if "bn_conv1" in name or ".1." in name}
+    assert any(name.endswith("running_var") for name in frozen)
+    assert all(torch.equal(before[name], after[name]) for name in frozen)
+    assert not torch.equal(before["motion.conv1.weight"], after["motion.conv1.weight"])
+    assert not torch.equal(before["appearance.res2.b.branch2a.0.weight"], after["appearance.res2.b.branch2a.0.weight"])
+
+
+@pytest.mark.parametrize(("missing", "message"), [("training", "no training videos"), ("validation", "give a holdout")])
+def test_empty_lists_are_refused(missing: str, message: str, tiny_project: Any, tmp_path: Path) -> None:
+    dataset = tmp_path / "dataset"
+    shutil.copytree(tiny_project.dataset, dataset)
+    path = dataset / "annotations" / "annot01.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {missing: {}}))
+    with pytest.raises(StmulnetError, match=message):
+        run(SimpleNamespace(dataset=dataset), tmp_path / "run", validate_every=1, validation_frames=5)
+    assert not (tmp_path / "run").exists()
+
+
 def test_bad_runs_are_refused(tiny_project: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"batch_size 4 must be a multiple of sub_batch_size 3"):
         run(tiny_project, tmp_path / "run", sub_batch_size=3)
@@ -293,6 +316,7 @@ def test_bad_runs_are_refused(tiny_project: Any, tmp_path: Path) -> None:
         ({"device": "cuda:99"}, "device 'cuda:99' is not usable"),
         ({"precision": "fp16"}, "precision fp16 needs a GPU; on a CPU use bf16 or float32"),
         ({"batchnorm": "sync"}, "batchnorm sync needs GPUs"),
+        ({"batchnorm": "frozen"}, "there are none for appearance and motion: give weights"),
     ],
 )
 def test_bad_numbers_leave_nothing(changes: dict[str, Any], message: str, tiny_project: Any, tmp_path: Path) -> None:

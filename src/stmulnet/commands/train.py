@@ -106,7 +106,7 @@ def train(
         batch_size: Videos per update.
         sub_batch_size: Videos per forward and backward pass; divides batch_size. BatchNorm sees one at a time.
         batchnorm: official: running averages of mean and sigma, moved once per update. frozen: statistics, gamma and
-            beta stay as they are. sync: statistics of the sub-batches of all GPUs together.
+            beta stay as they are in the start weights. sync: statistics of the sub-batches of all GPUs together.
         batchnorm_rate: Share of an update in the running averages.
         frames: Frames per training clip; 1 takes any frame.
         strides: Smallest and largest distance of these frames.

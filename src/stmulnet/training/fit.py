@@ -14,6 +14,7 @@ from stmulnet.datasets.folder import hold_out
 from stmulnet.datasets.resize import prepare_resize
 from stmulnet.datasets.sampling import RandomFrame, RandomStrideFrames, UniformFrames
 from stmulnet.datasets.transforms import TestTransform, TrainTransform, Transform
+from stmulnet.errors import AnnotationError, ConfigError
 from stmulnet.models.checkpoint import save_model
 from stmulnet.models.config import ModelConfig
 from stmulnet.models.multiplier import Network
@@ -137,6 +138,7 @@ def _new_network(config: TrainConfig, annotation: Annotation) -> Network:
     )
     if config.weights:
         start_from(model, config.weights, allow_mismatch=config.allow_mismatch)
+    _check_frozen(config, model)
     check_unseen(
         model.metadata.get("provenance", {}),
         config.dataset.resolve().name,
@@ -144,6 +146,20 @@ def _new_network(config: TrainConfig, annotation: Annotation) -> Network:
         allow_mismatch=config.allow_mismatch,
     )
     return model
+
+
+def _check_frozen(config: TrainConfig, model: Network) -> None:
+    """A random start has no statistics, and gammas of 0 at the end of each unit, which would stay so."""
+    given = {
+        "appearance": config.weights or config.appearance_weights,
+        "motion": config.weights or config.motion_weights,
+    }
+    random = [stream for stream in model.config.streams if given[stream] is None]
+    if config.batchnorm == "frozen" and random:
+        raise ConfigError(
+            f"batchnorm frozen keeps statistics, gamma and beta of start weights, and there are none for "
+            f"{' and '.join(random)}: give weights, or use batchnorm official"
+        )
 
 
 def _datasets(
@@ -156,9 +172,15 @@ def _datasets(
     crop = TrainTransform(size, config.augmentation, repaired="crop" in config.repair)
     # All passes of an epoch are shuffled together (opts.train.train = repmat(..., epochFactor)).
     epoch = replace(annotation, training=annotation.training * config.passes_per_epoch)
+    if not epoch.training:
+        raise AnnotationError(f"{config.dataset}: split {config.split} has no training videos; make its lists anew")
     training = _dataset(config, model, epoch, "training", _frames(config, model), crop)
     if not config.validate_every:
         return training, None
+    if not annotation.validation:
+        raise AnnotationError(
+            f"{config.dataset}: split {config.split} has no validation videos; give a holdout, or validate_every 0"
+        )
     frames_to_score = UniformFrames(config.validation_frames)
     return training, _dataset(config, model, annotation, "validation", frames_to_score, TestTransform(size))
 
