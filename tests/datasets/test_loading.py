@@ -1,5 +1,6 @@
 """Loader processes: the same clips whatever their number, errors as they are, one thread each."""
 
+import errno
 import shutil
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,20 @@ def test_bad_input_arrives_with_its_own_message(
     assert "not a readable JPEG" in str(caught.value)
     assert "Traceback" not in str(caught.value)
     assert "worker" not in str(caught.value)
+
+
+class _Unreadable(TwoStreamDataset):
+    """Clips that the system does not let anybody read."""
+
+    def __getitem__(self, index: int) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+
+def test_what_the_system_refuses_is_bad_input_too(tiny_project: TinyProject) -> None:
+    annotation = tiny_project.dataset / "annotations" / "annot01.json"
+    clips = _Unreadable.in_folder(annotation, tiny_project.dataset, subset="validation")
+    with pytest.raises(DatasetError, match=rf"^{clips.records[0].video}: cannot be read \(Too many open files\)$"):
+        list(ClipLoader(clips))
 
 
 class _Threads(TwoStreamDataset):

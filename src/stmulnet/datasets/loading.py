@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from stmulnet.datasets.base import ClipSample, TwoStreamDataset
-from stmulnet.errors import StmulnetError
+from stmulnet.errors import DatasetError, StmulnetError
 
 
 class ClipLoader(DataLoader[ClipSample | StmulnetError]):
@@ -76,6 +76,9 @@ class _ErrorsAsItems(Dataset[ClipSample | StmulnetError]):
             return self.videos[index]
         except StmulnetError as error:
             return error
+        except OSError as error:  # of the system, such as too many open files
+            video, reason = self.videos.records[index].video, error.strerror or error
+            return DatasetError(f"{error.filename or video}: cannot be read ({reason})")
 
 
 def _keep(item: Any) -> Any:
