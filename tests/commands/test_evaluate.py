@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -149,6 +150,21 @@ def test_other_flow_than_in_training_is_said(
     evaluate(dataset=tiny_project.dataset, weights=tmp_path / "other.safetensors", frames=5, workers=0)
     notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note:")]
     assert notes == ["note: flow backend: 'tvl1' here, 'opencv' in training"]
+
+
+@pytest.mark.parametrize(("holdout", "said"), [(0, True), (0.2, False)])
+def test_an_epoch_chosen_by_the_test_list_is_said(
+    holdout: float, said: bool, tiny_project: TinyProject, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    annotation = tiny_project.dataset / "annotations" / "annot01.json"
+    data = {"annotation_sha256": hashlib.sha256(annotation.read_bytes()).hexdigest()}
+    model = load_model(tiny_project.weights)
+    model.metadata["training"] = {"dataset": "mine", "split": 1, "holdout": holdout, "data": data}
+    model.metadata["metric"] = {"top1": 0.5, "chosen_by": True}
+    save_model(model, tmp_path / "best.safetensors")
+    evaluate(dataset=tiny_project.dataset, weights=tmp_path / "best.safetensors", frames=5, workers=0)
+    note = "note: best.safetensors was chosen among the epochs of its training by this list"
+    assert (note in capsys.readouterr().err) is said
 
 
 def test_another_algorithm_is_said_without_its_parameters(

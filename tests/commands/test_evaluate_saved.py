@@ -12,7 +12,7 @@ from tests.commands.evaluating import save_network
 from tests.conftest import TinyProject
 
 from stmulnet import cli
-from stmulnet.commands.evaluate import evaluate
+from stmulnet.commands.evaluate import PARTIAL, evaluate
 from stmulnet.errors import ConfigError
 from stmulnet.evaluation.protocol import ScoreTable
 from stmulnet.evaluation.scores import SavedScores, ScoresRecord, save_scores
@@ -42,6 +42,14 @@ def run(tiny_project: TinyProject, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def printed_table(text: str) -> list[str]:
     return text.splitlines()[:9]
+
+
+def test_what_a_stopped_evaluation_goes_on_from_is_left_alone(run: Path, tmp_path: Path) -> None:
+    journal = tmp_path / PARTIAL / "split1-appearance-0.jsonl"
+    journal.parent.mkdir()
+    journal.touch()
+    evaluate(scores=run / "scores.npz", out=tmp_path)
+    assert journal.exists()
 
 
 def test_the_same_table_and_files(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -110,7 +110,7 @@ def evaluate(
             if out is not None:
                 _write(out, summary, lists, examples)
         distributed.gather(None)  # from here on, nobody needs what a stopped run would go on from
-        if out is not None:
+        if out is not None and scores is None:
             shutil.rmtree(out / PARTIAL, ignore_errors=True)
     return summary
 

@@ -104,6 +104,7 @@ def open_candidate(
     network.config.check_frames(check_frames(views, frames))
     _check_classes(network, path, tests)
     check_unseen_videos(network, path, tests, allow_mismatch=allow_mismatch)
+    _say_if_chosen(network, path, tests)
     _check_flow(network, tests.manifest, frames)
     _compare_records(network, tests.manifest)
     return Candidate(path, sha256_of(path), network, open_test_list(tests.dataset, tests.annotation, network, frames))
@@ -219,13 +220,27 @@ def check_unseen_videos(network: Network, weights: Path, tests: OpenSplit, *, al
         check_unseen(records, name, tests.split, allow_mismatch=allow_mismatch)
 
 
+def _say_if_chosen(network: Network, weights: Path, tests: OpenSplit) -> None:
+    """The best epoch by a test list is too good on that list, though nothing was trained on it."""
+    metric = network.metadata.get("metric")
+    training = network.metadata.get("training")
+    if not isinstance(metric, dict) or not isinstance(training, dict) or not metric.get("chosen_by"):
+        return
+    data = training.get("data")
+    annotation = data.get("annotation_sha256") if isinstance(data, dict) else None
+    if not training.get("holdout") and annotation == sha256_of(tests.path):
+        notice(
+            f"note: {weights.name} was chosen among the epochs of its training by this list: its figures are too good"
+        )
+
+
 def _known_list(metadata: dict[str, Any], weights: Path, tests: OpenSplit, allow_mismatch: bool) -> bool:
     """Whether the list that a file was trained on is here, so that names need not be asked; refuses if it is seen."""
     training = metadata.get("training")
     data = training.get("data") if isinstance(training, dict) else None
     if not isinstance(data, dict):
         return False
-    if data.get("annotation_sha256") == hashlib.sha256(tests.path.read_bytes()).hexdigest():
+    if data.get("annotation_sha256") == sha256_of(tests.path):
         return True
     wanted, tested = data.get("training_videos_sha256"), {record.video for record in tests.annotation.validation}
     for path in sorted(tests.path.parent.glob("annot*.json")):
