@@ -1,4 +1,4 @@
-"""UCF-101 and HMDB-51 at full size, in name only: counts, odd names, and the time and memory that loading takes."""
+"""UCF-101 and HMDB-51 at full size, in name only: counts, odd names, and the memory that loading takes."""
 
 import json
 import shutil
@@ -62,7 +62,6 @@ def test_all_splits_of_ucf101(ucf101: AnnotateSummary) -> None:
 def test_construction_at_full_size(ucf101: AnnotateSummary) -> None:
     measured = construct(ucf101.files[1].parents[1])
     assert measured["clips"] == 9537
-    assert measured["seconds"] < 2
     assert measured["megabytes"] < 300
 
 
@@ -74,7 +73,6 @@ def test_packed_construction_at_full_size(ucf101: AnnotateSummary, tmp_path: Pat
     assert (tmp_path / "packed" / INDEX_NAME).stat().st_size > 7_400_000 * 12
     measured = construct(tmp_path / "packed")
     assert measured["clips"] == 9537
-    assert measured["seconds"] < 2
     assert measured["megabytes"] < 300
 
 
