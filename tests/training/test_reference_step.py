@@ -188,6 +188,34 @@ def test_two_epochs_of_unequal_updates(tmp_path: Path) -> None:
     compare(model, RandomClips(7), make_config(4, 2), tmp_path, epochs=2, tolerance=1e-12)
 
 
+def one_update(tmp_path: Path, **options: Any) -> dict[str, Tensor]:
+    """How far an update of five clips moves the parameters; each by its rate, with neither momentum nor decay."""
+    torch.manual_seed(3)
+    model = lively(create_model("st_mulnet_resnet50", 3, dropout=0.0, **SMALL)).double()
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    plain = dataclasses.replace(make_config(5, 5), learning_rates=[1e-3], weight_decay=0, momentum=0)
+    config = dataclasses.replace(plain, **options)
+    Loop(start_fabric("cpu", "float32", "official"), config, model, RandomClips(5), None, tmp_path).run()  # type: ignore[arg-type]
+    return {name: value.detach() - before[name].detach() for name, value in model.named_parameters()}
+
+
+def test_clipped_gradients_are_shorter_by_one_factor(tmp_path: Path) -> None:
+    whole = one_update(tmp_path / "whole")
+    multipliers = {name: PlainLoop._multipliers(name)[0] for name in whole}
+    norm = float(sum((value / multipliers[name] / 1e-3).square().sum() for name, value in whole.items())) ** 0.5
+    clipped = one_update(tmp_path / "clipped", clip_gradients=norm / 4)
+    for name, value in whole.items():
+        torch.testing.assert_close(clipped[name], value / 4, rtol=1e-5, atol=1e-12)
+    same = one_update(tmp_path / "same", clip_gradients=norm * 1.01)
+    assert all(torch.equal(same[name], value) for name, value in whole.items())
+
+
+@pytest.mark.parametrize("option", [{"label_smoothing": 0.1}, {"mixup": 0.5}, {"optimizer": "adamw", "momentum": 0.9}])
+def test_each_option_by_itself_counts(option: dict[str, Any], tmp_path: Path) -> None:
+    plain, changed = one_update(tmp_path / "plain"), one_update(tmp_path / "changed", **option)
+    assert all(not torch.equal(changed[name], plain[name]) for name in plain if name.endswith("head.fc.weight"))
+
+
 def test_dropout_and_order_do_not_depend_on_what_came_before(tmp_path: Path) -> None:
     """Two loops, the second after other random numbers were drawn."""
     states = []
