@@ -1,7 +1,9 @@
 """Loader processes: the same clips whatever their number, errors as they are, one thread each."""
 
 import errno
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +111,19 @@ def test_a_loader_leaves_the_global_generator_alone(tiny_project: TinyProject) -
     state = torch.random.get_rng_state()
     list(ClipLoader(_clips(tiny_project.dataset), batch_size=2))
     np.testing.assert_array_equal(torch.random.get_rng_state(), state)
+
+
+def test_a_loader_process_that_dies_says_what_to_do(tiny_project: TinyProject) -> None:
+    videos = TwoStreamDataset.in_folder(
+        tiny_project.dataset / "annotations" / "annot01.json",
+        tiny_project.dataset,
+        subset="training",
+        sampling=_kill_this_process,
+    )
+    with pytest.raises(DatasetError, match=r"a loader process died \(DataLoader worker .* use fewer workers, or 0"):
+        list(ClipLoader(videos, batch_size=1, workers=1))
+
+
+def _kill_this_process(_num_frames: int, _rng: np.random.Generator) -> list[int]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return []

@@ -17,6 +17,7 @@ from stmulnet import cli, load_model
 from stmulnet.commands.train import _warn_of_small_crops, train
 from stmulnet.datasets.transforms import TrainTransform
 from stmulnet.errors import ConfigError, DatasetError, MissingExtraError, StmulnetError
+from stmulnet.files import locked
 from stmulnet.training import fit
 from stmulnet.training.checkpoints import Checkpoints
 from stmulnet.training.loop import Loop
@@ -134,7 +135,9 @@ def test_same_seed_same_weights_whatever_the_loader(tiny_project: Any, tmp_path:
     assert not torch.equal(state(tmp_path / "a")["motion.conv1.weight"], state(tmp_path / "c")["motion.conv1.weight"])
 
 
-def test_a_hold_out_takes_the_place_of_the_test_list(tiny_project: Any, tmp_path: Path) -> None:
+def test_a_hold_out_takes_the_place_of_the_test_list(
+    tiny_project: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     annotation = json.loads((tiny_project.dataset / "annotations" / "annot01.json").read_text())
     dataset = tmp_path / "dataset"
     shutil.copytree(tiny_project.dataset, dataset)
@@ -144,6 +147,7 @@ def test_a_hold_out_takes_the_place_of_the_test_list(tiny_project: Any, tmp_path
     run(project, tmp_path / "run", holdout=0.5, validate_every=1, validation_frames=5)
     data = json.loads((tmp_path / "run" / "data.json").read_text())
     assert (data["training_videos"], data["validation_videos"]) == (6, 6)
+    assert "held out: 6 of the 12 training videos (50%), by whole groups" in capsys.readouterr().err
     metric = load_model(tmp_path / "run" / "best.safetensors").metadata["metric"]
     assert metric["list"] == "hold-out of the training list of split 1"
     with pytest.raises(StmulnetError, match="no class has two groups of training videos"):
@@ -295,6 +299,7 @@ def test_bad_runs_are_refused(tiny_project: Any, tmp_path: Path) -> None:
         ({"learning_rates": [0.1, 0.0]}, "learning_rates must be positive"),
         ({"learning_rates": [float("nan")]}, "learning_rates must be positive"),
         ({"schedule": "cosine"}, r"schedule cosine .* got learning_rates \[0.01, 0.001\] and epochs None"),
+        ({"validate_every": 3}, "validate_every must be at most the 2 epochs, got 3: nothing would be validated"),
         ({"epochs": 0}, "epochs must be at least 1, or null for one per learning rate, got 0"),
         ({"schedule": "linear"}, "schedule is one of list, cosine, got 'linear'"),
         ({"warmup_epochs": 2}, "warmup_epochs must be less than the 2 epochs, got 2"),
@@ -428,3 +433,29 @@ def test_compiled_it_learns_the_same(tiny_project: Any, tmp_path: Path) -> None:
     eager, compiled = state(tmp_path / "eager"), state(tmp_path / "compiled")
     for name, value in eager.items():
         torch.testing.assert_close(compiled[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_two_trainings_do_not_write_into_one_folder(tiny_project: Any, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with (
+        locked(tmp_path / "run", None),
+        pytest.raises(ConfigError, match="run: another training is writing there; wait for its end, or stop it"),
+    ):
+        run(tiny_project, tmp_path / "run")
+
+
+def test_a_data_set_may_be_named_otherwise_when_a_run_goes_on(
+    tiny_project: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tiny_project, tmp_path / "run", learning_rates=[0.01])
+    monkeypatch.chdir(tiny_project.dataset.parent)
+    project = SimpleNamespace(dataset=Path(tiny_project.dataset.name))
+    run(project, tmp_path / "run", learning_rates=[0.01], resume=True)
+
+
+def test_a_hold_out_that_nobody_looks_at_is_pointed_out(
+    tiny_project: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(StmulnetError):  # one group of videos per class
+        run(tiny_project, tmp_path / "run", holdout=0.5)
+    assert "nothing is validated on them without validate_every" in capsys.readouterr().err

@@ -1,42 +1,42 @@
-"""Which device and processes a training takes, by the environment; trainings in several processes: test_killed.py."""
+"""What several processes agree on, with stand-ins for the others."""
+
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from stmulnet.errors import ConfigError
-from stmulnet.training import processes
-from stmulnet.training.processes import check_device, start_fabric
-
-TORCHRUN = {"RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+from stmulnet.errors import StmulnetError
+from stmulnet.training.processes import check_alike, sum_gradients
 
 
-def test_an_environment_that_is_not_torchrun_s_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several processes that could not find each other would wait for ever."""
-    for name in TORCHRUN:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match=r"MASTER_PORT is not set; start several processes with torchrun"):
-        start_fabric("cpu", "float32", "official")
-    monkeypatch.setenv("WORLD_SIZE", "two")
-    with pytest.raises(ConfigError, match="WORLD_SIZE is the number of processes, 1 or more, got 'two'"):
-        start_fabric("cpu", "float32", "official")
+def processes(rank: int, others: list[torch.Tensor]) -> Any:
+    """A Fabric of two processes; the other one sends these tensors, in order."""
+    return SimpleNamespace(
+        world_size=2,
+        global_rank=rank,
+        device=torch.device("cpu"),
+        all_reduce=lambda tensor, reduce_op: tensor + others.pop(0),
+    )
 
 
-def test_each_process_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {**TORCHRUN, "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(processes, "choose_device", torch.device)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(ConfigError, match="device 'cuda:1' is one GPU for 8 processes"):
-        check_device("cuda:1", "float32", "official")
-    with pytest.raises(ConfigError, match="4 processes on a machine with 2 GPUs: start one per GPU"):
-        check_device("cuda", "float32", "official")
-    assert check_device("cpu", "float32", "official").type == "cpu"
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert check_device("cuda", "float32", "official").type == "cuda"
+@pytest.mark.parametrize(("rank", "sent"), [(0, [0.0, 1.0]), (1, [7.0, 0.0])])
+def test_processes_that_start_differently_are_refused_in_all(rank: int, sent: list[float]) -> None:
+    """The first has 7, the second 8."""
+    others = [torch.tensor([value], dtype=torch.float64) for value in sent]
+    with pytest.raises(StmulnetError, match="the processes have different weights to start from: all need the same"):
+        check_alike(processes(rank, others), 7 + rank, "weights")
+    alike = [torch.tensor([value], dtype=torch.float64) for value in ([0.0, 0.0], [7.0, 0.0])[rank]]
+    check_alike(processes(rank, alike), 7, "weights")
 
 
-def test_one_process_may_choose_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    monkeypatch.setattr(processes, "choose_device", torch.device)
-    assert check_device("cuda:1", "fp16", "sync") == torch.device("cuda:1")
+def test_gradients_are_summed_where_one_process_has_none() -> None:
+    torch.manual_seed(0)
+    parameters = [torch.nn.Parameter(torch.zeros(2, 3)), torch.nn.Parameter(torch.zeros(4))]
+    parameters[0].grad = torch.randn(3, 2).T  # not contiguous
+    before, other = parameters[0].grad.clone(), torch.randn(10)
+    sum_gradients(processes(0, [other.clone()]), parameters)
+    assert parameters[0].grad is not None
+    assert torch.equal(parameters[0].grad, before + other[:6].view(2, 3))
+    assert parameters[1].grad is not None
+    assert torch.equal(parameters[1].grad, other[6:])

@@ -142,7 +142,7 @@ def _open_jobs(
         ]
         _check_streams(candidates, settings)
         jobs.append(Job(tests, candidates, external))
-    notice(f"{dataset}: {jobs[0].candidates[0].videos.tree.kind}")
+    notice(f"{dataset}: {jobs[0].candidates[0].videos.reads}")
     return jobs
 
 

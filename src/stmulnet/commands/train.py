@@ -85,7 +85,8 @@ def train(
         out: Run folder, new or empty; with --resume that of the started run.
         split: Split to train on; annotations/annot0N.json.
         network_options: What to change in the network, e.g. units, width_mult, input_size, head_pool; docs/networks.md
-            lists all with values and defaults.
+            lists all with values and defaults. A table takes the place of the configuration file's; single entries are
+            set with --network-options.NAME VALUE.
         weights: File of a whole network to start from, with the same layers: for a second stage of training, or to go
             on from another data set.
         appearance_weights: File that the appearance stream starts from: a base stream of the authors (.mat), a
@@ -120,8 +121,8 @@ def train(
         mixup: Alpha of the distribution by which clips of a sub-batch are mixed; 0 mixes none.
         ema: Share of the old average in a moving average of the weights, e.g. 0.999, which is then validated and
             saved; 0 makes none.
-        holdout: Share of the training list, by groups of videos, to set apart and validate on in place of the
-            validation list.
+        holdout: Share of the training list to set apart and validate on in place of the validation list: whole groups
+            of videos, at least one per class.
         holdout_seed: Decides which; the same for every seed, so that runs can be compared.
         validate_every: Score the validation list after every so many epochs; 0 never. Without a holdout it is the
             *test* list of the split: watch it, but choose nothing by it. The best weights so far are kept.
@@ -140,6 +141,8 @@ def train(
     options = dict(locals())
     training = training_package()
     run = Path(out)
+    if holdout and not validate_every:
+        notice("note: holdout sets videos apart, but nothing is validated on them without validate_every")
     config = config_of(options)
     training.fit(config, run, resume=resume, device=device, metadata=metadata_of(config))
     path = run / training.WEIGHTS_FILE

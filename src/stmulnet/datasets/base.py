@@ -143,6 +143,11 @@ class TwoStreamDataset(Dataset[ClipSample]):
                 )
         return cls(annotation, roots.frames, roots.flow, subset=subset, streams=streams, **options)
 
+    @property
+    def reads(self) -> str:
+        """Which images are read, in words."""
+        return self.tree.kind.replace(": none", ": not read")
+
     def __len__(self) -> int:
         """Number of videos."""
         return len(self.records)

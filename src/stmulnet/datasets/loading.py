@@ -1,5 +1,6 @@
 """Clips from loader processes: one thread each, and bad input arrives as the error that it is."""
 
+import contextlib
 import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
@@ -58,10 +59,25 @@ class ClipLoader(DataLoader[ClipSample | StmulnetError]):
 
     def __iter__(self) -> Iterator[ClipSample]:  # type: ignore[override]
         """Yield clips or batches."""
-        for item in super().__iter__():
-            if isinstance(item, StmulnetError):
-                raise item
-            yield item
+        with loader_errors():
+            for item in super().__iter__():
+                if isinstance(item, StmulnetError):
+                    raise item
+                yield item
+
+
+@contextlib.contextmanager
+def loader_errors() -> Iterator[None]:
+    """Say what to do where a loader process died; torch tells the main process at any moment, even within its work."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise DatasetError(
+            f"a loader process died ({str(error).partition('.')[0]}): memory or /dev/shm may be short; use fewer "
+            "workers, or 0, which loads in the main process"
+        ) from error
 
 
 class _ErrorsAsItems(Dataset[ClipSample | StmulnetError]):

@@ -14,7 +14,7 @@ from stmulnet.console import notice
 from stmulnet.errors import CheckpointError, StmulnetError
 from stmulnet.files import atomic_path
 
-VERSION = 1
+VERSION = 2
 _NAMES = "update-*.ckpt"
 _CUT_OFF = ".update-*.partial.ckpt"  # what a run that was killed while it wrote has left
 
@@ -70,11 +70,13 @@ class Checkpoints:
         Raises:
             CheckpointError: There is none.
         """
-        for path in reversed(self.paths()):
+        paths = self.paths()
+        while paths:
+            path = paths.pop()
             try:
                 return load_checkpoint(path)
             except CheckpointError as error:
-                notice(f"{error}; the one before is taken, if there is one")
+                notice(f"{error}; going back to {paths[-1].name}" if paths else str(error))
         raise CheckpointError(f"{self.folder}: holds no checkpoint that can be used; start again in another folder")
 
 
@@ -87,8 +89,8 @@ def load_checkpoint(path: Path) -> State:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         version, expected, state = content["version"], content["checksum"], content["state"]
-    except Exception as error:  # anything can be in a damaged file
-        raise CheckpointError(f"{path}: damaged, or not a checkpoint ({_first_line(error)})") from error
+    except Exception as error:  # anything can be in a damaged file; torch's advice would be to unpickle it
+        raise CheckpointError(f"{path}: damaged, or not a checkpoint") from error
     if version != VERSION:
         raise CheckpointError(f"{path}: a checkpoint of version {version}, this is version {VERSION}")
     if checksum(state) != expected:
@@ -97,12 +99,15 @@ def load_checkpoint(path: Path) -> State:
 
 
 def checksum(value: Any) -> int:
-    """CRC-32 of all tensors in nested dicts and lists, with their keys."""
+    """CRC-32 of everything in nested dicts and lists, with its keys."""
     crc = 0
-    for key, tensor in _tensors(value, ""):
+    for key, leaf in _leaves(value, ""):
         crc = zlib.crc32(key.encode(), crc)
-        # Bytes as they lie in memory would depend on strides.
-        crc = zlib.crc32(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data, crc)
+        if isinstance(leaf, Tensor):
+            # Bytes as they lie in memory would depend on strides.
+            crc = zlib.crc32(leaf.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data, crc)
+        else:
+            crc = zlib.crc32(repr(leaf).encode(), crc)
     return crc
 
 
@@ -127,16 +132,12 @@ def saving(path: Path, last_good: Callable[[], Path | None]) -> Iterator[None]:
         ) from error
 
 
-def _tensors(value: Any, key: str) -> Iterator[tuple[str, Tensor]]:
-    if isinstance(value, Tensor):
-        yield key, value.reshape(1) if value.ndim == 0 else value
-    elif isinstance(value, dict):
+def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
         for name, inner in value.items():
-            yield from _tensors(inner, f"{key}/{name}")
+            yield from _leaves(inner, f"{key}/{name}")
     elif isinstance(value, (list, tuple)):
         for index, inner in enumerate(value):
-            yield from _tensors(inner, f"{key}/{index}")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
+            yield from _leaves(inner, f"{key}/{index}")
+    else:
+        yield key, value

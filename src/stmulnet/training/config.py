@@ -115,6 +115,11 @@ class TrainConfig:
             raise ConfigError(f"batchnorm_rate must be above 0 and at most 1, got {self.batchnorm_rate}")
         if self.num_epochs < 1:
             raise ConfigError(f"epochs must be at least 1, or null for one per learning rate, got {self.epochs}")
+        if self.validate_every > self.num_epochs:
+            raise ConfigError(
+                f"validate_every must be at most the {self.num_epochs} epochs, got {self.validate_every}: nothing "
+                "would be validated; 0 says so"
+            )
         if self.warmup_epochs >= self.num_epochs:
             raise ConfigError(f"warmup_epochs must be less than the {self.num_epochs} epochs, got {self.warmup_epochs}")
 
@@ -137,6 +142,10 @@ class TrainConfig:
         """What of a recorded run is not as it is here, in words; what cannot change the result does not count."""
         here = self.to_dict()
         names = [field.name for field in fields(self) if field.name not in _NO_INFLUENCE]
-        return [
-            f"{name} ({recorded.get(name)!r}, now {here[name]!r})" for name in names if recorded.get(name) != here[name]
-        ]
+        different = [name for name in names if not self._is_same(name, recorded.get(name), here[name])]
+        return [f"{name} ({recorded.get(name)!r}, now {here[name]!r})" for name in different]
+
+    def _is_same(self, name: str, one: Any, other: Any) -> bool:
+        if isinstance(getattr(self, name), Path) and isinstance(one, str):  # relative or absolute, by any link
+            return Path(one).resolve() == Path(other).resolve()
+        return bool(one == other)

@@ -1,6 +1,8 @@
 """One training run: from an annotated data set to a weight file in a run folder."""
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,16 +17,17 @@ from stmulnet.datasets.resize import prepare_resize
 from stmulnet.datasets.sampling import RandomFrame, RandomStrideFrames, UniformFrames
 from stmulnet.datasets.transforms import TestTransform, TrainTransform, Transform
 from stmulnet.errors import AnnotationError, ConfigError
+from stmulnet.files import locked
 from stmulnet.models.checkpoint import save_model
 from stmulnet.models.config import ModelConfig
 from stmulnet.models.multiplier import Network
 from stmulnet.models.sources import check_unseen
 from stmulnet.models.start import start_from
 from stmulnet.models.zoo import create_model
-from stmulnet.training.checkpoints import Checkpoints, saving
+from stmulnet.training.checkpoints import Checkpoints, checksum, saving
 from stmulnet.training.config import TrainConfig
 from stmulnet.training.loop import Loop
-from stmulnet.training.processes import check_device, start_fabric
+from stmulnet.training.processes import check_alike, check_device, start_fabric
 from stmulnet.training.run_folder import (
     CHECKPOINTS_FOLDER,
     WEIGHTS_FILE,
@@ -70,7 +73,8 @@ def fit(
     model = started_network(run, annotation.class_names) if resume else _new_network(config, annotation)
     training, validation = _datasets(config, model, annotation)
     data = fingerprint(annotation_path, config.split, annotation.training, validation.records if validation else [])
-    data |= {"tree": training.tree.kind, **(metadata or {})}
+    data |= {"tree": training.tree.kind, "held_out_videos": len(annotation.validation) if config.holdout else 0}
+    data |= metadata or {}
     with warnings.catch_warnings():
         for message in _LIGHTNING_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
@@ -79,17 +83,38 @@ def fit(
     if resume:
         check_data(run, data)
         loop.restore(Checkpoints(run / CHECKPOINTS_FOLDER, config.keep_checkpoints).load())
+    if fabric.world_size > 1:
+        check_alike(fabric, checksum(loop.state()), "weights, or checkpoints,")
     model.metadata |= {**(metadata or {}), "training": config.to_header() | {"data": data}}
-    if fabric.is_global_zero:
-        notice(f"{config.dataset}: {training.tree.kind}")
-        if not resume:
-            with saving(run, loop.checkpoints.latest_path):
-                write_records(run, config, model, data)
-    loop.run()
-    loop.take_average()
-    if fabric.is_global_zero:
-        _save_final(loop, config, run)
+    with _alone(run) if fabric.is_global_zero else contextlib.nullcontext():
+        if fabric.is_global_zero:
+            notice(f"{config.dataset}: {training.reads}")
+            _say_held_out(config, annotation)
+            if resume:
+                notice(loop.progress_in_words())
+            else:
+                with saving(run, loop.checkpoints.latest_path):
+                    write_records(run, config, model, data)
+        loop.run()
+        loop.take_average()
+        if fabric.is_global_zero:
+            _save_final(loop, config, run)
     return model.cpu().eval()
+
+
+@contextlib.contextmanager
+def _alone(run: Path) -> Iterator[None]:
+    """Keep other trainings out of the run folder."""
+    run.mkdir(parents=True, exist_ok=True)
+    with locked(run, ConfigError(f"{run}: another training is writing there; wait for its end, or stop it")):
+        yield
+
+
+def _say_held_out(config: TrainConfig, annotation: Annotation) -> None:
+    """Groups are held out whole, and at least one per class: the share may be far from the one asked for."""
+    if config.holdout:
+        held, all_of_them = len(annotation.validation), len(annotation.validation) + len(annotation.training)
+        notice(f"held out: {held} of the {all_of_them} training videos ({held / all_of_them:.0%}), by whole groups")
 
 
 def check(config: TrainConfig, *, device: str = "auto") -> ModelConfig:
@@ -120,7 +145,9 @@ def lists(config: TrainConfig) -> tuple[Path, Annotation]:
 def _save_final(loop: Loop, config: TrainConfig, run: Path) -> None:
     model = loop.model
     if config.validate_every and config.num_epochs % config.validate_every == 0:
-        model.metadata["metric"] = metric(config, config.num_epochs, loop.history.rows()[-1]["val_top1"])
+        (last,) = [row for row in loop.history.rows() if row["epoch"] == config.num_epochs] or [{}]
+        if "val_top1" in last:  # unless somebody has deleted the table of a finished run
+            model.metadata["metric"] = metric(config, config.num_epochs, last["val_top1"])
     with saving(run / WEIGHTS_FILE, loop.checkpoints.latest_path):
         save_model(model, run / WEIGHTS_FILE)
 

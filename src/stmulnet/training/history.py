@@ -46,9 +46,12 @@ class History:
             return []
         try:
             with self.path.open(newline="", encoding="utf-8") as file:
-                return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
-        except ValueError as error:
+                rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+        except (ValueError, TypeError) as error:
             raise DatasetError(f"{self.path}: not the metrics of a run ({error})") from error
+        if any("epoch" not in row for row in rows):
+            raise DatasetError(f"{self.path}: not the metrics of a run (it has no column epoch)")
+        return rows
 
     def add(self, row: Row) -> None:
         """Append a row; those of the same and later epochs, of a run that was resumed, give way."""
@@ -72,7 +75,7 @@ def curves(rows: Sequence[Row]) -> Figure:
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     loss, accuracy, rate = figure.subplots(1, 3)
     epochs = [row["epoch"] for row in rows]
-    _plot(loss, "training loss", epochs, {"": [row["train_loss"] for row in rows]})
+    _plot(loss, "training loss, summed over streams and windows", epochs, {"": [row["train_loss"] for row in rows]})
     names = {
         "training": "train_top1",
         "validation": "val_top1",

@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from stmulnet.console import Advance, notice, progress
 from stmulnet.datasets.base import ClipSample, TwoStreamDataset
-from stmulnet.datasets.loading import ClipLoader
+from stmulnet.datasets.loading import ClipLoader, loader_errors
 from stmulnet.errors import StmulnetError
 from stmulnet.models.multiplier import Network, TwoStreamOutput
 from stmulnet.training.batchnorm import SigmaAverage, freeze
@@ -26,7 +26,7 @@ from stmulnet.training.losses import Mix, total_loss
 from stmulnet.training.optim import WeightAverage, cosine_rates, listed_rates, make_optimizer, set_rate
 from stmulnet.training.plan import SubBatch, Update, plan_epoch, share
 from stmulnet.training.processes import StopRequest, sum_gradients, sum_over_processes
-from stmulnet.training.run_folder import BEST_FILE, CHECKPOINTS_FOLDER
+from stmulnet.training.run_folder import BEST_FILE, CHECKPOINTS_FOLDER, TENSORBOARD_FOLDER
 from stmulnet.training.validation import save_weights, validate
 
 _LOSS, _CORRECT, _VIDEOS = range(3)  # what is summed over the sub-batches of an update
@@ -102,6 +102,13 @@ class Loop:
             return cosine_rates(config.learning_rates[0], updates=config.num_epochs * per_epoch, warmup_updates=warmup)
         return listed_rates(config.learning_rates, updates_per_rate=per_epoch, warmup_updates=warmup)
 
+    def progress_in_words(self) -> str:
+        """Where a resumed run goes on."""
+        done, all_of_them = self.position.updates, self.updates_per_epoch * self.config.num_epochs
+        if done == all_of_them:
+            return f"{self.run_folder}: was trained to its end already"
+        return f"{self.run_folder}: goes on after update {done} of {all_of_them}"
+
     def run(self) -> None:
         """Train to the end.
 
@@ -112,6 +119,7 @@ class Loop:
         last_good = self.checkpoints.latest_path
         with (
             saving(self.run_folder, last_good),
+            loader_errors(),
             self._shown() as advance,
             self.stop.watched(),
             self._board() as board,
@@ -290,7 +298,7 @@ class Loop:
     def _save(self) -> None:
         self._check_weights()
         if self.fabric.is_global_zero:
-            self.checkpoints.save(self.position.updates, self._state())
+            self.checkpoints.save(self.position.updates, self.state())
 
     def _is_asked_to_stop(self) -> bool:
         """Whether any process is; the answer is the same in all."""
@@ -302,7 +310,8 @@ class Loop:
             notice("saved; the same command with --resume goes on from there")
         raise KeyboardInterrupt
 
-    def _state(self) -> State:
+    def state(self) -> State:
+        """What a checkpoint holds."""
         return {
             "updates": self.position.updates,
             "sums": self.position.sums,
@@ -342,5 +351,5 @@ class Loop:
         if not self.fabric.is_global_zero:
             yield None
             return
-        with SummaryWriter(self.run_folder / "tensorboard", purge_step=self.position.updates + 1) as board:
+        with SummaryWriter(self.run_folder / TENSORBOARD_FOLDER, purge_step=self.position.updates + 1) as board:
             yield board

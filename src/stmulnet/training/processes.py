@@ -1,6 +1,7 @@
 """Where a run computes, alone or with other processes, and how it is asked to stop."""
 
 import contextlib
+import logging
 import os
 import signal
 import threading
@@ -16,8 +17,9 @@ from torch import Tensor
 from stmulnet import distributed
 from stmulnet.console import notice
 from stmulnet.device import choose_device
-from stmulnet.errors import ConfigError
+from stmulnet.errors import ConfigError, StmulnetError
 
+logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # it says what was asked for, a line each
 _PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "float32": "32-true",
     "bf16": "bf16-mixed",
@@ -87,6 +89,26 @@ def sum_over_processes(fabric: Fabric, tensor: Tensor) -> Tensor:
     summed = fabric.all_reduce(tensor, reduce_op="sum")
     assert isinstance(summed, Tensor)
     return summed
+
+
+def check_alike(fabric: Fabric, number: int, what: str) -> None:
+    """Refuse processes that do not start from the same.
+
+    Args:
+        fabric: The processes.
+        number: Of this one; the same in all, if they are alike.
+        what: Of which it is a check sum, for the message.
+
+    Raises:
+        StmulnetError: In every process.
+    """
+    first = torch.tensor([float(number if fabric.global_rank == 0 else 0)], dtype=torch.float64, device=fabric.device)
+    differs = (sum_over_processes(fabric, first.clone()) != number).to(torch.float64)
+    if sum_over_processes(fabric, differs) > 0:
+        raise StmulnetError(
+            f"the processes have different {what} to start from: all need the same files, the same kind of processor "
+            "and the same libraries"
+        )
 
 
 def sum_gradients(fabric: Fabric, parameters: list[torch.nn.Parameter]) -> None:

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -40,6 +41,7 @@ ENVIRONMENT_FILE = "environment.json"
 WEIGHTS_FILE = "model.safetensors"
 BEST_FILE = "best.safetensors"
 CHECKPOINTS_FOLDER = "checkpoints"
+TENSORBOARD_FOLDER = "tensorboard"
 
 
 def check_run(config: TrainConfig, run: Path, *, resume: bool) -> None:
@@ -77,7 +79,8 @@ def check_options(config: TrainConfig, run: Path) -> None:
 
 
 def write_records(run: Path, config: TrainConfig, model: Network, data: dict[str, Any]) -> None:
-    """Write what is known before the first update."""
+    """Write what is known before the first update; curves of a start that came to nothing go."""
+    shutil.rmtree(run / TENSORBOARD_FOLDER, ignore_errors=True)
     write_text(run / CONFIG_FILE, yaml.safe_dump(config.to_dict(), sort_keys=False))
     write_json(run / NETWORK_FILE, {"config": model.config.to_dict(), "metadata": model.metadata})
     write_json(run / DATA_FILE, data)
