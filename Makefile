@@ -16,7 +16,7 @@ demo: .venv/installed
 	$(BIN)/stmulnet demo --out runs/demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 lint: .venv/installed
 	$(BIN)/ruff check src tests benchmarks
