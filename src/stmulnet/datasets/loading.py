@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from stmulnet.datasets.base import ClipSample, TwoStreamDataset
 from stmulnet.errors import DatasetError, StmulnetError
+from stmulnet.video.pool import stop_signals_held_back
 
 
 class ClipLoader(DataLoader[ClipSample | StmulnetError]):
@@ -60,7 +61,9 @@ class ClipLoader(DataLoader[ClipSample | StmulnetError]):
     def __iter__(self) -> Iterator[ClipSample]:  # type: ignore[override]
         """Yield clips or batches."""
         with loader_errors():
-            for item in super().__iter__():
+            with stop_signals_held_back():  # processes inherit this; they could get one before `_start_process`
+                items = super().__iter__()
+            for item in items:
                 if isinstance(item, StmulnetError):
                     raise item
                 yield item

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from multiprocessing import resource_tracker
 from typing import TypeVar
 
 from stmulnet.errors import ConfigError
@@ -87,7 +88,7 @@ def _in_executor(
 
     def submit(count: int) -> None:
         for job in islice(jobs, count):
-            with _interrupts_held_back():
+            with stop_signals_held_back():
                 job_of[executor.submit(function, job)] = job
 
     submit(ahead)
@@ -99,7 +100,7 @@ def _in_executor(
 
 
 @contextlib.contextmanager
-def _interrupts_held_back() -> Iterator[None]:
+def stop_signals_held_back() -> Iterator[None]:
     """Start processes that never see Ctrl-C, nor the end signal that a job scheduler sends to all processes of a job.
 
     They inherit the mask, so none prints a traceback; we stop them.
@@ -107,6 +108,7 @@ def _interrupts_held_back() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    resource_tracker.ensure_running()  # the first process would start it, and that lets signals through again
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     try:
         yield
