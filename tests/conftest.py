@@ -1,6 +1,10 @@
 """Fixtures every test may use."""
 
 import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one core per process, before torch and NumPy are loaded
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -87,9 +87,10 @@ class PlainLoop:
         self.seen: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in self.moments}
 
     def _see(self, name: str, inputs: Tensor) -> None:
-        mean = inputs.mean((0, 2, 3))
-        sigma = ((inputs - mean[:, None, None]).square().mean((0, 2, 3)) + EPS).sqrt()
-        self.seen[name].append((mean.detach(), sigma.detach()))
+        values = inputs.detach().double()
+        mean = values.mean((0, 2, 3))
+        sigma = ((values - mean[:, None, None]).square().mean((0, 2, 3)) + EPS).sqrt()
+        self.seen[name].append((mean.to(inputs.dtype), sigma.to(inputs.dtype)))
 
     def update(self, sub_batches: list[Any], rate: float) -> None:
         videos = sum(len(batch.label) for batch in sub_batches)
@@ -168,7 +169,8 @@ def compare(
         assert no_gradient or difference <= 0.01 * moved + last_place, name
     for name, (mean, sigma) in plain.moments.items():
         layer: Any = model.get_submodule(name)
-        scale = sigma.abs().max().item() + mean.abs().max().item()
+        # Here in double precision; torch's own means of 125,000 values are less exact in single.
+        scale = 10 * (sigma.abs().max().item() + mean.abs().max().item())
         torch.testing.assert_close(layer.running_mean, mean, rtol=0, atol=tolerance * scale)
         torch.testing.assert_close((layer.running_var + EPS).sqrt(), sigma, rtol=0, atol=tolerance * scale)
 
