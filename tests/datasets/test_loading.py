@@ -1,9 +1,12 @@
 """Loader processes: the same clips whatever their number, errors as they are, one thread each."""
 
 import errno
+import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +74,22 @@ def test_bad_input_arrives_with_its_own_message(
     assert "not a readable JPEG" in str(caught.value)
     assert "Traceback" not in str(caught.value)
     assert "worker" not in str(caught.value)
+    assert not multiprocessing.active_children()  # though the traceback of `caught` lives
+
+
+def test_an_abandoned_loop_does_not_keep_the_interpreter(tiny_project: TinyProject) -> None:
+    code = f"""
+from pathlib import Path
+from tests.datasets.test_loading import ClipLoader, _clips
+if __name__ == "__main__":
+    clips = iter(ClipLoader(_clips(Path({str(tiny_project.dataset)!r})), batch_size=2, workers=1))
+    next(clips)
+    cycle = [clips]
+    cycle.append(cycle)
+    del clips, cycle
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 class _Unreadable(TwoStreamDataset):

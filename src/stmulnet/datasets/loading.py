@@ -1,5 +1,6 @@
 """Clips from loader processes: one thread each, and bad input arrives as the error that it is."""
 
+import atexit
 import contextlib
 import multiprocessing
 import signal
@@ -63,10 +64,13 @@ class ClipLoader(DataLoader[ClipSample | StmulnetError]):
         with loader_errors():
             with stop_signals_held_back():  # processes inherit this; they could get one before `_start_process`
                 items = super().__iter__()
-            for item in items:
-                if isinstance(item, StmulnetError):
-                    raise item
-                yield item
+            try:
+                for item in items:
+                    if isinstance(item, StmulnetError):
+                        raise item
+                    yield item
+            finally:
+                del items  # ends the processes; the error's traceback would keep it
 
 
 @contextlib.contextmanager
@@ -111,6 +115,14 @@ def _collate(items: list[Any]) -> Any:
         if isinstance(item, StmulnetError):
             return item
     return default_collate(items)
+
+
+@atexit.register
+def _end_processes() -> None:
+    """End what an abandoned loop has left: the interpreter would wait for ever, its signal being ignored there."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 def _start_method() -> str:
