@@ -4,7 +4,7 @@ import contextlib
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 LOG_INTERVAL_SEC = 10.0
 
@@ -19,6 +19,11 @@ def notice(text: str) -> None:
 def counted(number: int, one: str, several: str | None = None) -> str:
     """``"1 video"``, ``"12 videos"``; the plural, where it has more than an s at its end, is the third argument."""
     return f"{number} {one if number == 1 else several or one + 's'}"
+
+
+def some(names: Sequence[str], shown: int = 5) -> str:
+    """``"a, b, c, d, e, ..."``: the first of them, for a message."""
+    return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
 
 
 @contextlib.contextmanager

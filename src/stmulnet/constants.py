@@ -3,6 +3,8 @@
 Primary numbers are stated once; derived ones are computed from them.
 """
 
+STREAMS = ("appearance", "motion")  # in the order in which networks take their clips; officially spatial, temporal
+
 FLOW_STACK_FRAMES = 10  # flow fields per stack (cnn_get_im_flow_batch.m: nStack)
 FLOW_CHANNELS = 2 * FLOW_STACK_FRAMES  # u v u v ...
 FLOW_STACK_BEFORE = 5  # fields t-5 ... t+4: the stack is not centred (cnn_get_im_flow_batch.m:143)

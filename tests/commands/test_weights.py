@@ -17,7 +17,8 @@ import stmulnet.download
 from stmulnet import cli, create_model, save_model
 from stmulnet.commands.weights import weights
 from stmulnet.errors import CheckpointError, ConfigError
-from stmulnet.models.catalog import entries, sha256
+from stmulnet.files import sha256_of
+from stmulnet.models.catalog import entries
 from stmulnet.models.config import ModelConfig, StreamConfig
 from stmulnet.models.multiplier import build_network
 from stmulnet.models.verify import describe, random_clip, verify_file
@@ -126,7 +127,7 @@ def test_fetch_prints_paths_and_says_that_there_is_no_licence(
     assert captured.out.splitlines() == [str(cache / name) for name in NAMES]
     assert "The authors state no licence" in captured.err
     for name in NAMES:
-        assert f"{name}: SHA-256 {sha256(cache / name)}" in captured.err
+        assert f"{name}: SHA-256 {sha256_of(cache / name)}" in captured.err
     assert len(server.requests) == 2
 
 
@@ -196,7 +197,7 @@ def test_verify_describes_and_runs_a_two_stream_network(
     printed = capsys.readouterr().out
     for part in (
         str(tiny_project.weights),
-        f"{sha256(tiny_project.weights)} (none recorded",
+        f"{sha256_of(tiny_project.weights)} (none recorded",
         "all values finite",
         "units 1, 2, 2, 2 (bottleneck), width 0.125",
         "multiply, motion to appearance, at res3, res4, res5",

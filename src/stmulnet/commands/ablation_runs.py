@@ -15,16 +15,14 @@ from stmulnet.errors import ConfigError, StmulnetError
 from stmulnet.evaluation.metrics import top_k_accuracy
 from stmulnet.evaluation.scores import SavedScores, ScoresRecord, load_scores, save_scores
 from stmulnet.training.ablation import Scored
-from stmulnet.training.checkpoints import Checkpoints
 from stmulnet.training.config import TrainConfig
 from stmulnet.training.run_folder import (
-    CHECKPOINTS_FOLDER,
-    NETWORK_FILE,
     WEIGHTS_FILE,
     check_data,
     check_options,
     check_run,
     fingerprint,
+    is_started,
 )
 from stmulnet.video.manifest import load_manifests
 
@@ -62,8 +60,9 @@ def is_done(run: Run) -> bool:
     if scores.is_file() or (run.folder / WEIGHTS_FILE).is_file():
         check_options(run.config, run.folder)
     else:
-        check_run(run.config, run.folder, resume=_is_started(run))
-        if not _is_started(run):
+        started = is_started(run.config, run.folder)
+        check_run(run.config, run.folder, resume=started)
+        if not started:
             return False
     path, annotation = training_package().lists(run.config)
     data = fingerprint(path, run.config.split, annotation.training, annotation.validation)
@@ -98,13 +97,8 @@ def make(run: Run) -> float | str:
 
 
 def _train(run: Run) -> None:
-    resume = _is_started(run)
+    resume = is_started(run.config, run.folder)
     training_package().fit(run.config, run.folder, resume=resume, device=run.device, metadata=run.metadata)
-
-
-def _is_started(run: Run) -> bool:
-    checkpoints = Checkpoints(run.folder / CHECKPOINTS_FOLDER, run.config.keep_checkpoints)
-    return checkpoints.latest_path() is not None and (run.folder / NETWORK_FILE).is_file()
 
 
 def _score(run: Run) -> float:

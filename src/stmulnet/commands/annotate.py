@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from stmulnet.console import counted, notice
-from stmulnet.datasets.annotations import to_json
+from stmulnet.console import counted, notice, some
+from stmulnet.datasets.annotations import ANNOTATIONS_FOLDER, to_json
 from stmulnet.datasets.inventory import Inventory, take_stock
 from stmulnet.datasets.lists import SUBSETS, SplitLists, empty_classes, shared_groups, some_videos
 from stmulnet.datasets.sources import read_splits
@@ -16,9 +16,7 @@ from stmulnet.video.manifest import load_manifests
 from stmulnet.video.store import open_tree
 
 POSITIONAL = ("lists", "dataset")
-ANNOTATIONS_FOLDER = "annotations"
 REPORT_FILE = "report.json"
-_SHOWN = 5  # names in a printed line
 
 
 @dataclass(frozen=True)
@@ -142,9 +140,9 @@ def _print(summary: AnnotateSummary, contents: Mapping[int, SplitLists], report:
         )
         for subset in SUBSETS:
             if empty := empty_classes(content, subset):
-                print(f"  no {subset} videos in {len(empty)} of the classes: {_some(empty)}")
+                print(f"  no {subset} videos in {len(empty)} of the classes: {some(empty)}")
         if groups := summary.shared_groups[split]:
-            print(f"  training and validation share {len(groups)} of the groups: {_some(groups)}; an easy test")
+            print(f"  training and validation share {len(groups)} of the groups: {some(groups)}; an easy test")
     notes = {
         "on disk but in no list": stock.unlisted,
         "spelt otherwise on disk": stock.renamed,
@@ -154,12 +152,8 @@ def _print(summary: AnnotateSummary, contents: Mapping[int, SplitLists], report:
         if videos:
             print(f"{note}: {some_videos(videos)}")
     if earlier := sorted(set(report.parent.glob("annot[0-9][0-9].json")) - set(summary.files.values())):
-        print(f"not written anew: {_some([path.name for path in earlier])}")
+        print(f"not written anew: {some([path.name for path in earlier])}")
     if stock.unusable:
         print(f"LEFT OUT: {stock.problems()}")
     if stock.unusable or any(notes.values()):
         print(f"all names: {report}")
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

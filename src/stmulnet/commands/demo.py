@@ -17,6 +17,7 @@ from stmulnet.commands.annotate import annotate
 from stmulnet.commands.evaluate import example_pictures, open_test_list, score_videos
 from stmulnet.commands.train import train
 from stmulnet.console import notice
+from stmulnet.datasets.annotations import annotation_path
 from stmulnet.datasets.moving_shapes import BINDING_CLASSES, CLASSES, PAIR_CLASSES, make_moving_shapes
 from stmulnet.device import choose_device
 from stmulnet.errors import ConfigError
@@ -208,7 +209,7 @@ def _train_and_score(job: TrainJob) -> ScoreTable:
 
 
 def _annotation(out: Path) -> Path:
-    return out / "dataset" / "annotations" / "annot01.json"
+    return annotation_path(out / "dataset", 1)
 
 
 def _row(contestant: Contestant, table: ScoreTable) -> ResultRow:

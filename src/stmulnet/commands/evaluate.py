@@ -20,11 +20,11 @@ from stmulnet.commands.scoring import Candidate, OpenSplit, journal_key, open_ca
 from stmulnet.commands.scoring import open_test_list as open_test_list
 from stmulnet.commands.scoring import score_videos as score_videos
 from stmulnet.console import notice
-from stmulnet.constants import TEST_FRAMES
+from stmulnet.constants import STREAMS, TEST_FRAMES
 from stmulnet.datasets.base import TwoStreamDataset
 from stmulnet.errors import ConfigError
 from stmulnet.evaluation.clip_views import ViewsName
-from stmulnet.evaluation.fusion import STREAMS, check_weights, fuse_streams, merge_tables
+from stmulnet.evaluation.fusion import check_weights, fuse_streams, merge_tables
 from stmulnet.evaluation.scores import SavedScores, ScoresRecord
 from stmulnet.files import check_output, write_json
 

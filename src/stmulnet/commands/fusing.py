@@ -2,7 +2,6 @@
 
 # V videos, K classes
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmulnet.console import notice
+from stmulnet.constants import STREAMS
 from stmulnet.errors import ConfigError
 from stmulnet.evaluation.clip_views import ViewsName
 from stmulnet.evaluation.external import read_external_scores, scores_of
-from stmulnet.evaluation.fusion import STREAMS, add_external, check_weights, fuse_streams, merge_tables
+from stmulnet.evaluation.fusion import add_external, check_weights, fuse_streams, merge_tables
 from stmulnet.evaluation.scores import SavedScores, ScoresRecord, load_scores
+from stmulnet.files import sha256_of
 
 PLACEHOLDER = "{split}"
 
@@ -102,12 +103,6 @@ def rescored(files: Sequence[Path], split: int, settings: Settings) -> SavedScor
         parts = [replace(part, record=replace(part.record, split=split)) for part in parts]
     saved = _fused_anew(parts[0], settings) if len(parts) == 1 else _merged(paths, parts, settings)
     return settings.combine(saved, split, settings.external(split, saved.class_names, saved.table.videos))
-
-
-def sha256_of(path: Path) -> str:
-    """Of the content of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fused_anew(saved: SavedScores, settings: Settings) -> SavedScores:

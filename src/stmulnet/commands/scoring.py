@@ -9,10 +9,9 @@ import torch
 
 from stmulnet import distributed
 from stmulnet.class_names import CLASS_NAMES
-from stmulnet.commands.fusing import sha256_of
 from stmulnet.console import notice
 from stmulnet.constants import TEST_FRAMES
-from stmulnet.datasets.annotations import Annotation, load_annotation
+from stmulnet.datasets.annotations import Annotation, annotation_path, load_annotation, names_sha256
 from stmulnet.datasets.base import TwoStreamDataset
 from stmulnet.datasets.loading import ClipLoader
 from stmulnet.datasets.sampling import UniformFrames
@@ -21,6 +20,7 @@ from stmulnet.errors import AnnotationError, CheckpointError, ConfigError
 from stmulnet.evaluation.clip_views import ViewsName, check_frames, view_maker
 from stmulnet.evaluation.journal import Journal, read_journals
 from stmulnet.evaluation.protocol import ScoredVideo, ScoreTable, score_each, score_table
+from stmulnet.files import sha256_of
 from stmulnet.models.catalog import locate
 from stmulnet.models.checkpoint import load_model
 from stmulnet.models.multiplier import Network
@@ -56,7 +56,7 @@ class OpenSplit:
         Raises:
             AnnotationError: It is missing, malformed, or has no videos to test on.
         """
-        path = dataset / "annotations" / f"annot{split:02d}.json"
+        path = annotation_path(dataset, split)
         annotation = load_annotation(path)
         if not annotation.validation:
             raise AnnotationError(f"{path}: the validation list is empty; make it anew from the official lists")
@@ -245,7 +245,7 @@ def _known_list(metadata: dict[str, Any], weights: Path, tests: OpenSplit, allow
     wanted, tested = data.get("training_videos_sha256"), {record.video for record in tests.annotation.validation}
     for path in sorted(tests.path.parent.glob("annot*.json")):
         names = {record.video for record in load_annotation(path).training}
-        if names and _names_sha256(names) == wanted:
+        if names and names_sha256(names) == wanted:
             if seen := names & tested:
                 disagree(
                     f"{weights.name} was trained on the training list of {path.name}, which has {len(seen)} of the "
@@ -255,11 +255,6 @@ def _known_list(metadata: dict[str, Any], weights: Path, tests: OpenSplit, allow
                 )
             return True
     return False
-
-
-def _names_sha256(names: set[str]) -> str:
-    """As training records it."""
-    return hashlib.sha256("\n".join(sorted(names)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _known_datasets(class_names: list[str]) -> list[str]:

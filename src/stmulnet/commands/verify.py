@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stmulnet.commands.annotate import ANNOTATIONS_FOLDER
 from stmulnet.commands.extract import NEEDED_BY_TEST
 from stmulnet.console import counted, notice, progress
-from stmulnet.datasets.annotations import load_annotation
+from stmulnet.datasets.annotations import ANNOTATIONS_FOLDER, load_annotation
 from stmulnet.datasets.lists import SUBSETS
 from stmulnet.errors import AnnotationError, ConfigError, StmulnetError
 from stmulnet.files import check_output, write_json

@@ -11,14 +11,17 @@ Class numbers on disk start at 1; in memory labels start at 0. Names are those o
 comes from, ``left_out`` (subset -> names in the lists) what it lacks of it; both may be missing.
 """
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from stmulnet.datasets.lists import SUBSETS, SplitLists, read_text, some_videos
 from stmulnet.errors import AnnotationError
+
+ANNOTATIONS_FOLDER = "annotations"  # in that of the data set
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,16 @@ def to_json(lists: SplitLists, num_frames: Mapping[str, int], disk_names: Mappin
         left_out[subset] = [video for video in videos if video not in num_frames]
     content["source"] = dict(lists.source)
     return content | {"left_out": left_out} if any(left_out.values()) else content
+
+
+def annotation_path(dataset: Path, split: int) -> Path:
+    """Where the annotation file of a split is in the folder of a data set."""
+    return dataset / ANNOTATIONS_FOLDER / f"annot{split:02d}.json"
+
+
+def names_sha256(videos: Iterable[str]) -> str:
+    """Check sum of the names of some videos, whatever their order: by it weights tell which they were trained on."""
+    return hashlib.sha256("\n".join(sorted(videos)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def load_annotation(path: Path) -> Annotation:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from stmulnet.constants import CALL_VIDEOS
+from stmulnet.constants import CALL_VIDEOS, STREAMS
 from stmulnet.datasets.annotations import Annotation, VideoRecord, load_annotation
 from stmulnet.datasets.calls import EpochCalls, in_call
 from stmulnet.datasets.sampling import RandomStrideFrames, UniformFrames, flow_numbers
@@ -22,8 +22,6 @@ from stmulnet.datasets.transforms import Transform
 from stmulnet.errors import ConfigError, DatasetError, VideoTooShortError
 from stmulnet.video.store import FrameTree, find_images
 from stmulnet.video.trees import Roots
-
-STREAMS = ("appearance", "motion")
 
 FrameSampling = Callable[[int, np.random.Generator], list[int]]
 Images = npt.NDArray[np.uint8]

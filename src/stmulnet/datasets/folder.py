@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from stmulnet.datasets.annotations import Annotation
-from stmulnet.datasets.lists import SplitLists, check_split, class_order, group_of
+from stmulnet.datasets.lists import SplitLists, check_split, class_order, group_or_self
 from stmulnet.errors import AnnotationError, ConfigError
 from stmulnet.video.io import VIDEO_SUFFIXES
 from stmulnet.video.trees import NO_VIDEOS
@@ -69,9 +69,9 @@ def random_split(
     validation: dict[str, int] = {}
     for label, name in enumerate(class_names):
         rng = np.random.default_rng([seed, split, label])
-        tested = _draw_groups(sorted({_group(video) for video in classes[name]}), test_fraction, rng)
+        tested = _draw_groups(sorted({group_or_self(video) for video in classes[name]}), test_fraction, rng)
         for video in sorted(classes[name]):
-            (validation if _group(video) in tested else training)[video] = label
+            (validation if group_or_self(video) in tested else training)[video] = label
     source = {"kind": "folder", "split": split, "seed": seed, "test_fraction": test_fraction}
     return check_split(f"random split {split}", SplitLists(class_names, training, validation, source=source))
 
@@ -109,10 +109,6 @@ def _draw_groups(groups: list[str], test_fraction: float, rng: np.random.Generat
         return set()
     count = min(max(round(test_fraction * len(groups)), 1), len(groups) - 1)
     return {groups[i] for i in rng.permutation(len(groups))[:count]}
-
-
-def _group(video: str) -> str:
-    return group_of(video) or video
 
 
 def _videos_of(folder: Path) -> list[str]:

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from stmulnet.class_names import CLASS_NAMES
-from stmulnet.console import counted
+from stmulnet.console import counted, some
 from stmulnet.errors import AnnotationError
 
 SUBSETS = ("training", "validation")
-_SHOWN = 5  # names in an error message
 _GROUP = re.compile(r"(.+_g\d+)_c\d+")  # UCF-101: clips of one group are cut from one video
 
 
@@ -101,6 +100,11 @@ def group_of(video: str) -> str | None:
     return match[1] if match else None
 
 
+def group_or_self(video: str) -> str:
+    """What a split keeps together: the group of a video, or where its name tells none the video itself."""
+    return group_of(video) or video
+
+
 def empty_classes(lists: SplitLists, subset: str) -> list[str]:
     """Classes without a video in ``"training"`` or ``"validation"``, in label order."""
     used = set((lists.training if subset == "training" else lists.validation).values())
@@ -150,4 +154,4 @@ def read_text(path: Path) -> str:
 def some_videos(names: Iterable[str]) -> str:
     """``"7 videos (a, b, c, d, e, ...)"``."""
     listed = sorted(names)
-    return f"{counted(len(listed), 'video')} ({', '.join(listed[:_SHOWN])}{', ...' if len(listed) > _SHOWN else ''})"
+    return f"{counted(len(listed), 'video')} ({some(listed)})"

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stmulnet.console import some
 from stmulnet.errors import ConfigError
 
 VIDEO_COLUMN = "video"
-_SHOWN = 5  # names in a message
 
 
 def read_external_scores(path: Path, class_names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
@@ -56,7 +56,7 @@ def scores_of(path: Path, scores: dict[str, NDArray[np.float64]], videos: Sequen
     """
     if missing := [video for video in videos if video not in scores]:
         raise ConfigError(
-            f"{path}: has no scores of {len(missing)} of the {len(videos)} test videos ({_some(missing)}); names are "
+            f"{path}: has no scores of {len(missing)} of the {len(videos)} test videos ({some(missing)}); names are "
             "those of the annotation, without suffix"
         )
     return np.stack([scores[video] for video in videos])
@@ -72,7 +72,7 @@ def _class_columns(path: Path, header: list[str], class_names: Sequence[str]) ->
     twice = sorted({name for name in columns if columns.count(name) > 1})
     for names, problem in ((unknown, "unknown classes"), (missing, "no column for classes"), (twice, "classes twice")):
         if names:
-            raise ConfigError(f"{path}: {problem}: {_some(names)}; there must be one column per class of the data set")
+            raise ConfigError(f"{path}: {problem}: {some(names)}; there must be one column per class of the data set")
     return [columns.index(name) for name in class_names]
 
 
@@ -89,7 +89,3 @@ def _parse(where: str, row: list[str], header: list[str]) -> tuple[str, NDArray[
             raise ConfigError(f"{where}: the score of class {name} must be a finite number, got {cell!r}")
         values.append(value)
     return row[0].strip(), np.array(values)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

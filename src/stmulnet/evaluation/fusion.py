@@ -9,12 +9,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from stmulnet.constants import STREAMS
 from stmulnet.errors import ConfigError
 from stmulnet.evaluation.protocol import ScoreTable
 
 Floats = NDArray[np.float64]
-
-STREAMS = ("appearance", "motion")
 
 
 def fuse_streams(table: ScoreTable, weights: Sequence[float]) -> ScoreTable:

@@ -19,10 +19,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from stmulnet.constants import STREAMS
 from stmulnet.evaluation.protocol import ScoredVideo, VideoScores
 
 FORMAT = 1
-_STREAMS = ("appearance", "motion")
 
 
 class Journal:
@@ -93,7 +93,7 @@ def _header(key: Mapping[str, Any]) -> bytes:
 
 def _to_line(scored: ScoredVideo) -> bytes:
     content: dict[str, Any] = {"video": scored.video, "label": scored.label}
-    for stream in _STREAMS:
+    for stream in STREAMS:
         views: NDArray[np.float64] | None = getattr(scored.scores, f"{stream}_views")
         if views is not None:
             content[stream] = [len(views), base64.b64encode(views.astype("<f8").tobytes()).decode()]
@@ -108,7 +108,7 @@ def _from_line(line: bytes) -> ScoredVideo | None:
         return None
     content = json.loads(text)
     views = []
-    for stream in _STREAMS:
+    for stream in STREAMS:
         count, numbers = content.get(stream, (0, ""))
         array = np.frombuffer(base64.b64decode(numbers), dtype="<f8").astype(np.float64)
         views.append(array.reshape(count, -1) if count else None)

@@ -6,7 +6,6 @@ STResNet_stage1.m, STResNet_stage2.m, STResNet_test.m). The files themselves are
 
 import difflib
 import functools
-import hashlib
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ from typing import Any
 from stmulnet.console import notice
 from stmulnet.download import download
 from stmulnet.errors import CheckpointError, ConfigError, DownloadError
-from stmulnet.files import atomic_path, check_output, locked, write_json
+from stmulnet.files import atomic_path, check_output, locked, sha256_of, write_json
 
 BASE_ADDRESS = "http://ftp.tugraz.at/pub/feichtenhofer/"
 MIRROR_VARIABLE = "STMULNET_MIRROR"
@@ -167,12 +166,6 @@ def fetch(name: str, *, mirror: str | None = None, out: Path | None = None) -> P
     return target
 
 
-def sha256(path: Path) -> str:
-    """Hexadecimal digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def recorded_sha256(path: Path) -> str | None:
     """What was recorded when a published file of this name was first fetched; None for any other file."""
     for entry in sorted(entries(), key=lambda entry: -len(entry.name)):  # the names with folders first
@@ -300,7 +293,7 @@ def _is_whole(path: Path) -> bool:
 
 def _check_recorded(entry: WeightFile, path: Path, source: str) -> None:
     record = _records().get(entry.name)
-    if record is None or (found := sha256(path)) == record["sha256"]:
+    if record is None or (found := sha256_of(path)) == record["sha256"]:
         return
     raise CheckpointError(
         f"{source}: has SHA-256 {found}, but {record['sha256']} was recorded when {entry.name} was first fetched from "
@@ -323,7 +316,7 @@ def _records() -> dict[str, Any]:
 
 
 def _record(entry: WeightFile, path: Path, source: str) -> None:
-    record = {"sha256": sha256(path), "bytes": path.stat().st_size, "address": source}
+    record = {"sha256": sha256_of(path), "bytes": path.stat().st_size, "address": source}
     with locked(cache_folder(), None):
         records = _records()
         if entry.name not in records:

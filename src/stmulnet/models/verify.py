@@ -10,7 +10,8 @@ from torch import Tensor
 
 from stmulnet.constants import FLOW_CHANNELS, FLOW_ZERO_LEVEL, TRAIN_FRAMES
 from stmulnet.errors import CheckpointError, ConfigError
-from stmulnet.models.catalog import recorded_sha256, sha256
+from stmulnet.files import sha256_of
+from stmulnet.models.catalog import recorded_sha256
 from stmulnet.models.checkpoint import load_model
 from stmulnet.models.config import DEPTHS, STAGES, ModelConfig, StreamConfig
 from stmulnet.models.multiplier import RGB_CHANNELS, Network, TwoStreamOutput
@@ -87,7 +88,7 @@ def random_clip(config: ModelConfig, *, seed: int = 0) -> list[Tensor]:
 
 
 def _check_sum(found: Verification, path: Path) -> None:
-    digest, recorded = sha256(path), recorded_sha256(path)
+    digest, recorded = sha256_of(path), recorded_sha256(path)
     if recorded is None:
         found.facts["SHA-256"] = f"{digest} (none recorded to compare with)"
     elif recorded == digest:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from stmulnet.constants import STREAMS
 from stmulnet.errors import ConfigError
 from stmulnet.models.bases import assemble
 from stmulnet.models.config import DEPTHS, FusionConfig, ModelConfig, StreamConfig, TemporalPoolConfig
@@ -57,7 +58,6 @@ MODELS: dict[str, Callable[[int], ModelConfig]] = {
     **{f"appearance_resnet{depth}": appearance(depth) for depth in DEPTHS},
     **{f"motion_resnet{depth}": motion(depth) for depth in DEPTHS},
 }
-STREAMS = ("appearance", "motion")
 STREAM_FIELDS = ("depth", *(field.name for field in dataclasses.fields(StreamConfig)))
 
 OVERRIDES = tuple(  # what `create_model` takes beside its own arguments

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmulnet.console import counted
-from stmulnet.datasets.lists import group_of
+from stmulnet.constants import STREAMS
+from stmulnet.datasets.lists import group_or_self
 from stmulnet.errors import ConfigError
 from stmulnet.evaluation.metrics import top_k_correct
 from stmulnet.evaluation.paired import Difference, paired_difference
 from stmulnet.evaluation.scores import SavedScores
 
 ALL = "all classes"
-STREAMS = ("appearance", "motion")
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _row(
 ) -> Row:
     correct = {variant: _correct(scores[variant], wanted) for variant in (name, reference)}
     videos = [video for video, chosen in zip(scores[name][0].table.videos, wanted, strict=True) if chosen]
-    units = [group_of(video) or video for video in videos]
+    units = [group_or_self(video) for video in videos]
     tables = [run.table.streams() for run in scores[name]]
     streams = {}
     if all(stream in table for table in tables for stream in STREAMS):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from stmulnet.console import notice
-from stmulnet.datasets.annotations import Annotation, load_annotation
+from stmulnet.datasets.annotations import Annotation, annotation_path, load_annotation
 from stmulnet.datasets.base import FrameSampling, TwoStreamDataset
 from stmulnet.datasets.folder import hold_out
 from stmulnet.datasets.resize import prepare_resize
@@ -24,12 +24,11 @@ from stmulnet.models.multiplier import Network
 from stmulnet.models.sources import check_unseen
 from stmulnet.models.start import start_from
 from stmulnet.models.zoo import create_model
-from stmulnet.training.checkpoints import Checkpoints, checksum, saving
+from stmulnet.training.checkpoints import checksum, saving
 from stmulnet.training.config import TrainConfig
 from stmulnet.training.loop import Loop
 from stmulnet.training.processes import check_alike, check_device, start_fabric
 from stmulnet.training.run_folder import (
-    CHECKPOINTS_FOLDER,
     WEIGHTS_FILE,
     check_data,
     check_run,
@@ -82,9 +81,9 @@ def fit(
     loop = Loop(fabric, config, model, training, validation, run)
     if resume:
         check_data(run, data)
-        loop.restore(Checkpoints(run / CHECKPOINTS_FOLDER, config.keep_checkpoints).load())
+        loop.restore(loop.checkpoints.load())
     if fabric.world_size > 1:
-        check_alike(fabric, checksum(loop.state()), "weights, or checkpoints,")
+        check_alike(checksum(loop.state()), "weights, or checkpoints,")
     model.metadata |= {**(metadata or {}), "training": config.to_header() | {"data": data}}
     with _alone(run) if fabric.is_global_zero else contextlib.nullcontext():
         if fabric.is_global_zero:
@@ -135,7 +134,7 @@ def check(config: TrainConfig, *, device: str = "auto") -> ModelConfig:
 
 def lists(config: TrainConfig) -> tuple[Path, Annotation]:
     """The annotation file of a run, and the videos it trains and validates on: a hold-out in place of the test list."""
-    path = config.dataset / "annotations" / f"annot{config.split:02d}.json"
+    path = annotation_path(config.dataset, config.split)
     annotation = load_annotation(path)
     if config.holdout:
         annotation = hold_out(annotation, config.holdout, seed=config.holdout_seed)

@@ -91,20 +91,17 @@ def sum_over_processes(fabric: Fabric, tensor: Tensor) -> Tensor:
     return summed
 
 
-def check_alike(fabric: Fabric, number: int, what: str) -> None:
+def check_alike(number: int, what: str) -> None:
     """Refuse processes that do not start from the same.
 
     Args:
-        fabric: The processes.
-        number: Of this one; the same in all, if they are alike.
+        number: Of this process; the same in all, if they are alike.
         what: Of which it is a check sum, for the message.
 
     Raises:
         StmulnetError: In every process.
     """
-    first = torch.tensor([float(number if fabric.global_rank == 0 else 0)], dtype=torch.float64, device=fabric.device)
-    differs = (sum_over_processes(fabric, first.clone()) != number).to(torch.float64)
-    if sum_over_processes(fabric, differs) > 0:
+    if len(set(distributed.gather(number))) > 1:
         raise StmulnetError(
             f"the processes have different {what} to start from: all need the same files, the same kind of processor "
             "and the same libraries"

@@ -12,7 +12,6 @@
     model.safetensors    the weights after the last epoch
 """
 
-import hashlib
 import json
 import os
 import platform
@@ -26,9 +25,9 @@ import torch
 import yaml  # type: ignore[import-untyped] # the stubs are a package of their own
 
 from stmulnet import __version__
-from stmulnet.datasets.annotations import VideoRecord
+from stmulnet.datasets.annotations import VideoRecord, names_sha256
 from stmulnet.errors import CheckpointError, ConfigError
-from stmulnet.files import check_output, write_json, write_text
+from stmulnet.files import check_output, sha256_of, write_json, write_text
 from stmulnet.models.config import ModelConfig
 from stmulnet.models.multiplier import Network, build_network
 from stmulnet.training.checkpoints import Checkpoints
@@ -51,17 +50,25 @@ def check_run(config: TrainConfig, run: Path, *, resume: bool) -> None:
         ConfigError: Says why.
     """
     check_output(run)
-    checkpoints = Checkpoints(run / CHECKPOINTS_FOLDER, config.keep_checkpoints)
     if resume:
-        if checkpoints.latest_path() is None or not (run / NETWORK_FILE).is_file():
+        if not is_started(config, run):
             raise ConfigError(f"{run} holds no checkpoint to resume from; start without --resume")
         check_options(config, run)
         return
-    if checkpoints.latest_path() or (run / WEIGHTS_FILE).exists():
+    if _has_checkpoint(config, run) or (run / WEIGHTS_FILE).exists():
         raise ConfigError(f"{run} holds a training run already; go on with --resume or choose another folder")
     # A run that was stopped before its first checkpoint has its records and nothing worth keeping.
     if run.is_dir() and not (run / CONFIG_FILE).is_file() and any(run.iterdir()):
         raise ConfigError(f"{run} holds other files; the run folder must be a new or empty folder")
+
+
+def is_started(config: TrainConfig, run: Path) -> bool:
+    """Whether a folder holds a run that can be resumed."""
+    return _has_checkpoint(config, run) and (run / NETWORK_FILE).is_file()
+
+
+def _has_checkpoint(config: TrainConfig, run: Path) -> bool:
+    return Checkpoints(run / CHECKPOINTS_FOLDER, config.keep_checkpoints).latest_path() is not None
 
 
 def check_options(config: TrainConfig, run: Path) -> None:
@@ -127,12 +134,11 @@ def fingerprint(
         training: Videos trained on.
         validation: Videos validated on; may be none.
     """
-    names = "\n".join(sorted(record.video for record in training))
     return {
         "split": split,
-        "annotation_sha256": hashlib.sha256(annotation.read_bytes()).hexdigest(),
+        "annotation_sha256": sha256_of(annotation),
         "training_videos": len(training),
-        "training_videos_sha256": hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest(),
+        "training_videos_sha256": names_sha256(record.video for record in training),
         "training_frames": sum(record.num_frames for record in training),
         "validation_videos": len(validation),
     }

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 
+from stmulnet import distributed
+from stmulnet.constants import STREAMS
 from stmulnet.datasets.base import TwoStreamDataset
 from stmulnet.datasets.loading import ClipLoader
 from stmulnet.evaluation.protocol import VideoScores, video_scores
@@ -15,7 +17,7 @@ from stmulnet.training.config import TrainConfig
 from stmulnet.training.history import Row
 from stmulnet.training.processes import sum_over_processes
 
-_STREAMS = ("fused", "appearance", "motion")
+_SCORES = ("fused", *STREAMS)
 
 
 def validate(fabric: Fabric, model: Network, videos: TwoStreamDataset, *, workers: int) -> Row:
@@ -29,8 +31,8 @@ def validate(fabric: Fabric, model: Network, videos: TwoStreamDataset, *, worker
     """
     training = model.training
     model.eval()
-    correct = torch.zeros(len(_STREAMS), dtype=torch.float64, device=fabric.device)
-    mine = range(fabric.global_rank, len(videos), fabric.world_size)
+    correct = torch.zeros(len(_SCORES), dtype=torch.float64, device=fabric.device)
+    mine = distributed.share(len(videos))
     loader = ClipLoader(videos, batch_size=None, order=mine, workers=workers, ahead=1) if mine else ()
     for sample in loader:
         given = (clip if clip.numel() else None for clip in (sample.rgb, sample.flow))
@@ -40,13 +42,13 @@ def validate(fabric: Fabric, model: Network, videos: TwoStreamDataset, *, worker
         correct += torch.tensor(_right(scores, sample.label), dtype=torch.float64, device=fabric.device)
     model.train(training)
     shares = (sum_over_processes(fabric, correct) / len(videos)).tolist()
-    names = ["val_top1", *(f"val_top1_{stream}" for stream in _STREAMS[1:])]
+    names = ["val_top1", *(f"val_top1_{stream}" for stream in _SCORES[1:])]
     both = len(model.config.streams) == 2
     return dict(zip(names, shares, strict=True)) if both else {names[0]: shares[0]}
 
 
 def _right(scores: VideoScores, label: int) -> list[float]:
-    of_stream = [getattr(scores, stream) for stream in _STREAMS]
+    of_stream = [getattr(scores, stream) for stream in _SCORES]
     return [float(values is not None and int(values.argmax()) == int(label)) for values in of_stream]
 
 

@@ -32,10 +32,11 @@ from stmulnet.video.manifest import (
     manifest_paths,
     read_journal,
 )
+from stmulnet.video.packed import PARTIAL_FOLDER
 from stmulnet.video.pool import WorkerDiedError, check_workers, default_workers, map_unordered
 from stmulnet.video.shard import Shard, shards_in
 from stmulnet.video.sources import VideoSource, find_sources, open_sources
-from stmulnet.video.state import PARTIAL_FOLDER, check_extract_output
+from stmulnet.video.state import check_extract_output
 
 FAILURES_NAME = "failures.txt"
 _JOURNAL_NAME = "finished.jsonl"

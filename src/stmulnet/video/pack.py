@@ -20,10 +20,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from stmulnet.console import counted, notice, progress
+from stmulnet.console import counted, notice, progress, some
 from stmulnet.constants import MIN_FRAMES
 from stmulnet.errors import ConfigError, DatasetError
-from stmulnet.files import check_output, locked, write_json, write_text
+from stmulnet.files import check_output, locked, sha256_of, write_json, write_text
 from stmulnet.video.extract_job import NeededFields
 from stmulnet.video.manifest import load_manifests
 from stmulnet.video.packed import (
@@ -33,6 +33,7 @@ from stmulnet.video.packed import (
     PARTIAL_FOLDER,
     PLANES,
     ROW,
+    SOURCE_NAME,
     VERSION,
     PackedRoot,
     is_packed,
@@ -47,9 +48,7 @@ from stmulnet.video.trees import ImageRoot, Wanted
 
 SHARD_BYTES = 2**30
 COPIED = ("annotations/*.json", "manifest*.json", "imports.json", "failures*.txt")
-_SOURCE_NAME = "source.json"
 _MIN_SHARD_BYTES = 2**16
-_SHOWN = 5  # names in a message
 
 Entry = list[int]  # as in pack.json: shard, first row, numbers of rows of frames, u, v
 
@@ -91,7 +90,7 @@ class PackSummary:
             lines.append(f"only the flow that {self.test_frames} test frames per video need: for evaluation only")
         if self.incomplete:
             videos = counted(len(self.incomplete), "video")
-            lines.append(f"gaps or flow of one axis only in {videos}, packed as they are: {_some(self.incomplete)}")
+            lines.append(f"gaps or flow of one axis only in {videos}, packed as they are: {some(self.incomplete)}")
         return "\n".join(lines)
 
 
@@ -168,13 +167,13 @@ def _planes(tree: FrameTree) -> Iterator[tuple[int, ImageRoot, int]]:
 def _describe(dataset: Path, tree: FrameTree, videos: list[str], shard_bytes: int) -> dict[str, Any]:
     """What is packed and how: of a data set that has changed, no packing is taken up."""
     names = hashlib.sha256("\0".join(videos).encode("utf-8", "surrogateescape")).hexdigest()
-    manifests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in dataset.glob("manifest*.json")}
+    manifests = {path.name: sha256_of(path) for path in dataset.glob("manifest*.json")}
     return {"tree": tree.kind, "videos": names, "manifests": manifests, "shard_bytes": shard_bytes}
 
 
 def _finished(out: Path, source: dict[str, Any]) -> bool:
     """Whether the data set is packed there, whole; refuses a folder with anything else in it."""
-    for path in (out / PACK_NAME, out / PARTIAL_FOLDER / _SOURCE_NAME):
+    for path in (out / PACK_NAME, out / PARTIAL_FOLDER / SOURCE_NAME):
         if not path.is_file():
             continue
         try:
@@ -190,7 +189,7 @@ def _finished(out: Path, source: dict[str, Any]) -> bool:
         return path.name == PACK_NAME and _is_whole(out)
     # What lies there may be a data set, whose manifest and annotations would be replaced.
     if others := sorted(path.name for path in out.iterdir() if not path.name.startswith(".")):
-        held = dataset_state(out).kind or _some(others)
+        held = dataset_state(out).kind or some(others)
         raise ConfigError(f"{out}: holds {held}; give a new or an empty folder for the shards")
     return False
 
@@ -208,7 +207,7 @@ def _is_whole(out: Path) -> bool:
 
 def _write_shards(tree: FrameTree, videos: list[str], out: Path, source: dict[str, Any]) -> None:
     partial = out / PARTIAL_FOLDER
-    write_json(partial / _SOURCE_NAME, source)
+    write_json(partial / SOURCE_NAME, source)
     (out / PACK_NAME).unlink(missing_ok=True)  # of a damaged pack
     done = _finished_videos(out)
     with progress(len(videos), "pack", "videos") as advance:
@@ -346,7 +345,3 @@ def _is_complete(planes: Sequence[NDArray[np.bool_]], needed: NeededFields | Non
 def _in_units(size_bytes: int) -> str:
     scale, unit = next((one for one in ((1e9, "GB"), (1e6, "MB")) if size_bytes >= one[0]), (1e3, "kB"))
     return f"{size_bytes / scale:.1f} {unit}"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

@@ -26,7 +26,8 @@ from stmulnet.errors import DatasetError
 from stmulnet.video.trees import FLOW_FOLDER, FRAME_PREFIXES, FRAMES_FOLDER, ImageRoot, Layout, Wanted
 
 PACK_NAME, INDEX_NAME, SHARD_NAMES = "pack.json", "index.npy", "shard-*.tar"
-PARTIAL_FOLDER = ".partial"  # while it is packed
+PARTIAL_FOLDER = ".partial"  # while a data set is packed, or extracted: what is not finished
+SOURCE_NAME = "source.json"  # in there, while it is packed
 FORMAT, VERSION = "stmulnet pack", 1
 ROW = np.dtype([("offset", "<i8"), ("size", "<i4")])
 FOLDERS = (f"{FRAMES_FOLDER}/{{video}}", f"{FLOW_FOLDER}/u/{{video}}", f"{FLOW_FOLDER}/v/{{video}}")  # of the planes

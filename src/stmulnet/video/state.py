@@ -10,11 +10,8 @@ from typing import NamedTuple
 from stmulnet.errors import ConfigError
 from stmulnet.video.archive_entries import RECORD_NAME, WORK_FOLDER
 from stmulnet.video.manifest import manifest_paths
-from stmulnet.video.packed import PACK_NAME, SHARD_NAMES
+from stmulnet.video.packed import PACK_NAME, PARTIAL_FOLDER, SHARD_NAMES, SOURCE_NAME
 from stmulnet.video.trees import has_images
-
-PARTIAL_FOLDER = ".partial"  # of `stmulnet extract` and `stmulnet pack`: what is not finished
-_PACK_SOURCE = "source.json"  # in the latter
 
 
 class DatasetState(NamedTuple):
@@ -51,7 +48,7 @@ def dataset_state(folder: Path) -> DatasetState:
     extracted, imported = bool(manifest_paths(folder)), (folder / RECORD_NAME).is_file()
     partial, importing = (folder / PARTIAL_FOLDER).is_dir(), (folder / WORK_FOLDER).is_dir()
     packed = (folder / PACK_NAME).is_file() or any(folder.glob(SHARD_NAMES))
-    packed = packed or (folder / PARTIAL_FOLDER / _PACK_SOURCE).is_file()
+    packed = packed or (folder / PARTIAL_FOLDER / SOURCE_NAME).is_file()
     unfinished = []
     if partial:
         work = "a packing" if packed else "an extraction"
