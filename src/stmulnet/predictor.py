@@ -71,6 +71,23 @@ class Prediction:
         return values
 
 
+@dataclass(frozen=True)
+class PreparedVideo:
+    """What the network sees of one video.
+
+    Attributes:
+        times: Numbers of the T sampled frames, 1-based; those of short videos repeat.
+        rgb: Frames (T, 3, H, W), uint8; None without appearance stream.
+        flow: Stacks (T, 20, H, W), uint8; None without motion stream.
+        num_frames: Frames of the video.
+    """
+
+    times: list[int]
+    rgb: Tensor | None
+    flow: Tensor | None
+    num_frames: int
+
+
 class VideoPredictor:
     """Recognises the action in video files with one network.
 
@@ -170,7 +187,18 @@ class VideoPredictor:
         jpeg = ", through JPEG" if self.jpeg else ""
         return f"{self.num_frames} frames, short side {self.short_side}, original and mirrored{flow}{jpeg}"
 
-    def _score(self, path: Path, seconds: dict[str, float]) -> tuple[VideoScores, int]:
+    def prepare(self, path: str | Path, *, seconds: dict[str, float] | None = None) -> PreparedVideo:
+        """Decode one video and compute its flow: what the network will see of it.
+
+        Args:
+            path: Video file of at least 11 frames.
+            seconds: Gets the time spent on ``decode`` and ``flow``.
+
+        Raises:
+            VideoDecodeError: The file cannot be decoded completely.
+            VideoTooShortError: It has fewer than 11 frames.
+        """
+        path, seconds = Path(path), {} if seconds is None else seconds
         with _clock(seconds, "decode"):
             # The number of frames decides which ones are needed, and headers are often wrong about it. Decoding twice
             # keeps at most the needed frames (275) in memory, however long the video is.
@@ -182,12 +210,17 @@ class VideoPredictor:
             frames = self._decode(path, {*times, *fields, *(number + 1 for number in fields)})
         with _clock(seconds, "flow"):
             flow = self._flow(frames, fields) if fields else None
+        rgb = None
+        if "appearance" in self.model.config.streams:
+            rgb = {number: self._stored(frames[number]) for number in times}
+        clips = protocol_clips(times, rgb, flow, TestTransform(self.model.config.input_size))
+        return PreparedVideo(times, *clips, num_frames)
+
+    def _score(self, path: Path, seconds: dict[str, float]) -> tuple[VideoScores, int]:
+        prepared = self.prepare(path, seconds=seconds)
         with _clock(seconds, "network"):
-            rgb = None
-            if "appearance" in self.model.config.streams:
-                rgb = {number: self._stored(frames[number]) for number in times}
-            clips = protocol_clips(times, rgb, flow, TestTransform(self.model.config.input_size))
-            return video_scores(self.model, *clips, device=self.device), num_frames
+            scores = video_scores(self.model, prepared.rgb, prepared.flow, device=self.device)
+        return scores, prepared.num_frames
 
     def _decode(self, path: Path, numbers: set[int]) -> dict[int, Image]:
         decoded = iter_frames(path, short_side=self.short_side, threads=self.threads)
