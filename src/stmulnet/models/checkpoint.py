@@ -31,9 +31,10 @@ def save_model(model: Network, path: str | Path, *, metadata: dict[str, Any] | N
         metadata: JSON-able facts added to ``model.metadata`` (training split, protocol, flow record ...).
 
     Raises:
-        CheckpointError: A different suffix, or a weight that is not finite.
+        CheckpointError: A different suffix, a weight that is not finite, or a network whose BatchNorm is folded.
     """
     path = Path(path)
+    model.check_savable(path)
     if path.suffix != ".safetensors":
         raise CheckpointError(f"{path}: weights are saved as .safetensors; give the file that suffix")
     header = {

@@ -7,6 +7,7 @@ Axes: N videos, T frames (folded: N*T), W windows, C channels, H x W pixels, h x
 
 import difflib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -14,10 +15,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from stmulnet.constants import FLOW_CHANNELS, FLOW_ZERO_LEVEL, RGB_MEAN
-from stmulnet.errors import ConfigError
+from stmulnet.errors import CheckpointError, ConfigError
 from stmulnet.models.config import STAGES, ModelConfig
 from stmulnet.models.fusion import Gate
-from stmulnet.models.layers import modules_by_name, official_layers
+from stmulnet.models.layers import Layer, modules_by_name, official_layers
 from stmulnet.models.resnet import Head, Stream, Unit
 from stmulnet.models.temporal import InsertedTemporalConv
 
@@ -62,6 +63,7 @@ class Network(nn.Module):
         self.config = config
         self.class_names = class_names
         self.metadata: dict[str, Any] = {}  # preprocessing, flow record, training: travels with the weights
+        self.folded = False  # whether BatchNorm is part of the convolutions: `stmulnet.models.folding`
         self.recompute_stages = False  # in training: compute a stage anew for its gradients, to save memory
         # Deviation D1: officially the loader subtracts the means. Here they travel with the weights they belong to.
         # The official nets divide by nothing; weights in torchvision's form need a standard deviation.
@@ -108,6 +110,17 @@ class Network(nn.Module):
         if clips.shape[1] < self.config.min_frames:
             raise ConfigError(f"{what} has {clips.shape[1]} frames, the network needs {self.config.min_frames} or more")
 
+    def check_savable(self, path: Path) -> None:
+        """Refuse to save what no file can hold.
+
+        Raises:
+            CheckpointError: BatchNorm is folded.
+        """
+        if self.folded:
+            raise CheckpointError(
+                f"{path}: BatchNorm is folded into the convolutions of this network: save the one it was made from"
+            )
+
     def run_stage(self, stage: Callable[..., Any], *inputs: Any) -> Any:
         """The outputs of a stage; with ``recompute_stages`` nothing inside it is kept for the backward pass."""
         if self.recompute_stages and self.training:
@@ -119,7 +132,14 @@ class Network(nn.Module):
 
         `activations` also knows the names that the files give to the variables these layers make.
         """
-        return [layer.name for layer in official_layers(self, self.config)]
+        return [layer.name for layer in self._layers()]
+
+    def _layers(self) -> list[Layer]:
+        layers = official_layers(self, self.config)
+        if self.folded:  # what stands before a BatchNorm is never computed
+            before_norm = {layer.inputs[0] for layer in layers if layer.type == "BatchNorm"}
+            layers = [layer for layer in layers if layer.output not in before_norm]
+        return layers
 
     def activations(self, *clips_and_names: Any, names: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Outputs of layers by official name, e.g. ``res2a_relu_spatial_sum``; `layer_names` lists them.
@@ -159,12 +179,13 @@ class Network(nn.Module):
         return {name: found[name] for name in names}
 
     def _module_paths(self, names: Sequence[str]) -> dict[str, str]:
-        known = modules_by_name(official_layers(self, self.config))
+        known = modules_by_name(self._layers())
         for name in names:
             if name not in known:
                 near = [other for other in known if isinstance(name, str) and other.startswith(name)][:3]
                 near = near or difflib.get_close_matches(str(name), known, n=3, cutoff=0.8)
                 advice = f"; near: {', '.join(near)}" if near else ""
+                advice += "; convolutions before a BatchNorm are folded with it" if self.folded else ""
                 raise ConfigError(f"this network has no layer {name!r}{advice} (model.layer_names() lists them)")
         return {name: known[name] for name in names}
 

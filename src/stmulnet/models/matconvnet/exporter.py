@@ -28,6 +28,7 @@ def export_mat(model: Network, path: str | Path) -> None:
         CheckpointError: The network has something that such a file cannot say.
     """
     path = Path(path)
+    model.check_savable(path)
     if path.suffix.lower() != ".mat":
         raise CheckpointError(f"{path}: MatConvNet files end in .mat; give the file that suffix")
     config, state = model.config, {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
