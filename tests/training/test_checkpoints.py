@@ -55,7 +55,7 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "update-1.ckpt")
     assert not (tmp_path / "bang").exists()
     torch.save({"version": 1, "checksum": 0, "state": {}}, tmp_path / "update-1.ckpt")
-    with pytest.raises(CheckpointError, match="version 1, this is version 2"):
+    with pytest.raises(CheckpointError, match="version 1, this is version 3"):
         load_checkpoint(tmp_path / "update-1.ckpt")
 
 

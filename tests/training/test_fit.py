@@ -17,8 +17,9 @@ from stmulnet import cli, load_model
 from stmulnet.commands.train import _warn_of_small_crops, train
 from stmulnet.datasets.transforms import TrainTransform
 from stmulnet.errors import ConfigError, DatasetError, MissingExtraError, StmulnetError
+from stmulnet.evaluation.protocol import video_scores
 from stmulnet.files import locked
-from stmulnet.training import fit
+from stmulnet.training import fit, validation
 from stmulnet.training.checkpoints import Checkpoints
 from stmulnet.training.loop import Loop
 
@@ -221,11 +222,43 @@ def test_ctrl_c_finishes_the_update_and_saves(
                 run(tiny_project, tmp_path / "part", resume=resume)
             assert Checkpoints(tmp_path / "part" / "checkpoints", 1).load()["updates"] == updates
             said = capsys.readouterr().err
-            assert "stopping: this update is finished and saved first" in said
+            assert "stopping: an update is finished and saved first" in said
             assert "saved; the same command with --resume goes on from there" in said
     assert signal.getsignal(signal.SIGINT) is handler
     run(tiny_project, tmp_path / "part", resume=True)
     assert same(state(tmp_path / "whole"), state(tmp_path / "part"))
+
+
+def test_ctrl_c_breaks_off_a_validation_which_is_made_again(
+    tiny_project: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings: dict[str, Any] = {"validate_every": 1, "validation_frames": 5}
+    run(tiny_project, tmp_path / "whole", **settings)
+    scored = 0
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        nonlocal scored
+        scored += 1
+        if scored == 2:
+            signal.raise_signal(signal.SIGINT)
+        return video_scores(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(validation, "video_scores", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_project, tmp_path / "part", **settings)
+    assert scored == 2
+    assert not (tmp_path / "part" / "metrics.csv").exists()
+    assert not (tmp_path / "part" / "best.safetensors").exists()
+    capsys.readouterr()
+    run(tiny_project, tmp_path / "part", resume=True, **settings)
+    assert "goes on with the validation of epoch 1" in capsys.readouterr().err
+    assert same(state(tmp_path / "whole"), state(tmp_path / "part"))
+    rows = [(tmp_path / name / "metrics.csv").read_text().splitlines() for name in ("whole", "part")]
+    assert [line.rpartition(",")[0] for line in rows[0]] == [line.rpartition(",")[0] for line in rows[1]]
+    best = [load_model(tmp_path / name / "best.safetensors") for name in ("whole", "part")]
+    assert same(best[0].state_dict(), best[1].state_dict())
+    assert best[0].metadata["metric"] == best[1].metadata["metric"]
 
 
 def test_a_second_stage_starts_from_the_weights_of_the_first(

@@ -14,7 +14,7 @@ from stmulnet.console import notice
 from stmulnet.errors import CheckpointError, StmulnetError
 from stmulnet.files import atomic_path
 
-VERSION = 2
+VERSION = 3  # 3: how many epochs have ended
 _NAMES = "update-*.ckpt"
 _CUT_OFF = ".update-*.partial.ckpt"  # what a run that was killed while it wrote has left
 

@@ -38,11 +38,13 @@ class Position:
 
     Attributes:
         updates: Updates done in all.
+        epochs: Epochs ended, with their validation.
         sums: Of loss, right answers and clips of the epoch at hand.
         best: The best validation accuracy so far, 0..1.
     """
 
     updates: int = 0
+    epochs: int = 0
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     best: float = -1.0
 
@@ -105,8 +107,10 @@ class Loop:
     def progress_in_words(self) -> str:
         """Where a resumed run goes on."""
         done, all_of_them = self.position.updates, self.updates_per_epoch * self.config.num_epochs
-        if done == all_of_them:
+        if self.position.epochs == self.config.num_epochs:
             return f"{self.run_folder}: was trained to its end already"
+        if done == self.updates_per_epoch * (self.position.epochs + 1):
+            return f"{self.run_folder}: goes on with the validation of epoch {self.position.epochs + 1}"
         return f"{self.run_folder}: goes on after update {done} of {all_of_them}"
 
     def run(self) -> None:
@@ -124,8 +128,8 @@ class Loop:
             self.stop.watched(),
             self._board() as board,
         ):
-            # A resumed run is in the middle of this epoch.
-            for number in range(self.position.updates // self.updates_per_epoch, self.config.num_epochs):
+            # A resumed run is in the middle of this epoch, or before its validation.
+            for number in range(self.position.epochs, self.config.num_epochs):
                 seconds = -time.monotonic()
                 clips = self._train_epoch(number, advance, board)
                 self._end_epoch(number, clips, seconds + time.monotonic(), board)
@@ -142,8 +146,10 @@ class Loop:
     def _train_epoch(self, number: int, advance: Advance, board: SummaryWriter | None) -> int:
         """Train to the end of the epoch; the number of clips, fewer where a checkpoint is in the middle of it."""
         self.training.set_epoch(number)
-        first = self.position.updates % self.updates_per_epoch
+        first = self.position.updates - number * self.updates_per_epoch
         updates = self._plan(self.training.epoch_order())[first:]
+        if not updates:  # only its validation is left
+            return 0
         batches = iter(self._loader(updates))
         saved = time.monotonic()
         self.model.train()
@@ -154,10 +160,10 @@ class Loop:
             if board:
                 board.add_scalar("update/loss", sums[_LOSS] / sums[_VIDEOS], self.position.updates)
                 board.add_scalar("update/learning_rate", self.rates(self.position.updates - 1), self.position.updates)
-            if update is updates[-1]:
-                break  # saved after validation
+            if update is updates[-1] and not self._validates(number):
+                break  # saved at the end of the epoch
             stop = self._is_asked_to_stop()
-            if stop or (time.monotonic() - saved) / 60 >= self.config.checkpoint_minutes:
+            if stop or update is updates[-1] or (time.monotonic() - saved) / 60 >= self.config.checkpoint_minutes:
                 self._save()
                 saved = time.monotonic()
             if stop:
@@ -253,10 +259,12 @@ class Loop:
             "learning_rate": self.rates(self.position.updates - 1),
             "train_loss": loss / videos,
             "train_top1": correct / videos,
-            "clips_per_second": clips / max(seconds, 1e-9),
         }
-        if self.validation and self.config.validate_every and (number + 1) % self.config.validate_every == 0:
+        if clips:
+            row["clips_per_second"] = clips / max(seconds, 1e-9)
+        if self._validates(number):
             row |= self._validate(number + 1)
+        self.position.epochs = number + 1
         self.position.sums = [0.0, 0.0, 0.0]
         if self.fabric.is_global_zero:
             self.history.add(row)
@@ -267,10 +275,22 @@ class Loop:
         if number + 1 < self.config.num_epochs and self._is_asked_to_stop():
             self._stop()
 
+    def _validates(self, number: int) -> bool:
+        every = self.config.validate_every
+        return self.validation is not None and every > 0 and (number + 1) % every == 0
+
     def _validate(self, epochs: int) -> Row:
         assert self.validation is not None
         with self.averaged_weights():
-            row = validate(self.fabric, self.model, self.validation, workers=self.config.workers)
+            row = validate(
+                self.fabric,
+                self.model,
+                self.validation,
+                workers=self.config.workers,
+                is_stopping=lambda: self.stop.received,
+            )
+            if self._is_asked_to_stop():  # the checkpoint before it is there; it will be made again
+                self._stop()
             if row["val_top1"] > self.position.best:
                 self.position.best = row["val_top1"]
                 if self.fabric.is_global_zero:
@@ -314,6 +334,7 @@ class Loop:
         """What a checkpoint holds."""
         return {
             "updates": self.position.updates,
+            "epochs": self.position.epochs,
             "sums": self.position.sums,
             "best": self.position.best,
             "network": self.model.state_dict(),
@@ -325,7 +346,7 @@ class Loop:
 
     def restore(self, state: State) -> None:
         """Go on from a checkpoint."""
-        self.position = Position(state["updates"], state["sums"], state["best"])
+        self.position = Position(state["updates"], state["epochs"], state["sums"], state["best"])
         self.model.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])

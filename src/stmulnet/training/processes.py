@@ -121,7 +121,7 @@ def sum_gradients(fabric: Fabric, parameters: list[torch.nn.Parameter]) -> None:
 
 
 class StopRequest:
-    """Remembers Ctrl-C and the end signal of a job scheduler until the update at hand is done."""
+    """Remembers Ctrl-C and the end signal of a job scheduler until the update at hand is done, or the next video."""
 
     def __init__(self) -> None:
         self.received = False
@@ -143,4 +143,4 @@ class StopRequest:
         if self.received:
             raise KeyboardInterrupt
         self.received = True
-        notice("stopping: this update is finished and saved first; once more stops at once")
+        notice("stopping: an update is finished and saved first, a validation is broken off; once more stops at once")

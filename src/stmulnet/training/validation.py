@@ -1,5 +1,6 @@
 """The test protocol over a validation list during training, and weights that know how good they were."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,14 @@ from stmulnet.training.processes import sum_over_processes
 _SCORES = ("fused", *STREAMS)
 
 
-def validate(fabric: Fabric, model: Network, videos: TwoStreamDataset, *, workers: int) -> Row:
+def validate(
+    fabric: Fabric,
+    model: Network,
+    videos: TwoStreamDataset,
+    *,
+    workers: int,
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> Row:
     """Top-1 accuracy of the scores and, of two streams, of each; every video counts once, in one of the processes.
 
     Args:
@@ -28,6 +36,7 @@ def validate(fabric: Fabric, model: Network, videos: TwoStreamDataset, *, worker
         model: The network; afterwards in training mode as before.
         videos: The list, sampled and sized for the test protocol.
         workers: Loader processes.
+        is_stopping: Whether this process is to break off; the figures are then to be thrown away.
     """
     training = model.training
     model.eval()
@@ -35,6 +44,8 @@ def validate(fabric: Fabric, model: Network, videos: TwoStreamDataset, *, worker
     mine = distributed.share(len(videos))
     loader = ClipLoader(videos, batch_size=None, order=mine, workers=workers, ahead=1) if mine else ()
     for sample in loader:
+        if is_stopping():
+            break
         given = (clip if clip.numel() else None for clip in (sample.rgb, sample.flow))
         with fabric.autocast():
             # Not model(...): compiled, it would be compiled anew for every size of image.
