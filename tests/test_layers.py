@@ -23,6 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": BASE | {"models", "datasets", "evaluation"},
     "predictor": BASE | {"video", "flow", "datasets", "models", "evaluation"},
     "overlay": BASE | {"video", "flow", "predictor", "evaluation"},
+    "explanation": BASE | {"flow", "models", "evaluation", "predictor"},
     "cli": BASE,
 }
 LIGHT = ("models", "flow/tvl1_torch", "training/optim.py")  # import with torch and numpy alone

@@ -27,13 +27,14 @@ _PUBLIC = {
     "verify": "stmulnet.commands.verify",
     "weights": "stmulnet.commands.weights",
 }
-_MODULES = ("datasets", "errors", "evaluation", "flow", "models", "training", "video")
+_MODULES = ("datasets", "errors", "evaluation", "explanation", "flow", "models", "training", "video")
 
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
     from stmulnet import datasets as datasets
     from stmulnet import errors as errors
+    from stmulnet import explanation as explanation
     from stmulnet import flow as flow
     from stmulnet.commands.ablate import ablate as ablate
     from stmulnet.commands.annotate import annotate as annotate
