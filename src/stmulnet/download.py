@@ -32,7 +32,14 @@ class _CutError(Exception):
     """An answer that may be another one the next time."""
 
 
-def download(address: str, out: Path, *, check_head: Callable[[bytes], None], check: Callable[[Path], None]) -> None:
+def download(
+    address: str,
+    out: Path,
+    *,
+    check_head: Callable[[bytes], None],
+    check: Callable[[Path], None],
+    max_bytes: int | None = None,
+) -> None:
     """Fetch a file into an existing folder.
 
     What has arrived waits in ``<out>.part``, beside it ``<out>.part.json`` with the server's word for this version of
@@ -44,15 +51,16 @@ def download(address: str, out: Path, *, check_head: Callable[[bytes], None], ch
         out: The file; there in one step once it is complete and checked.
         check_head: Refuses, by an error of this package, what does not start as it should (1024 bytes, or the file).
         check: Refuses a complete file. What is refused is removed.
+        max_bytes: Largest file that is accepted; None for any.
 
     Raises:
-        DownloadError: The host cannot be reached, has no such file, or keeps breaking off.
+        DownloadError: The host cannot be reached, has no such file, or keeps breaking off; or the file is too large.
         StmulnetError: From ``check_head`` or ``check``.
     """
     path = out.with_name(f"{out.name}.part")
     path.touch()
     with locked(path, DownloadError(f"{path}: another process is fetching this file; wait for its end")):
-        part = _Part(path, address)
+        part = _Part(path, address, max_bytes)
         try:
             _receive(part, check_head)
             check(path)
@@ -72,8 +80,9 @@ def download(address: str, out: Path, *, check_head: Callable[[bytes], None], ch
 class _Part:
     """What of a file has arrived, and which version of it that is."""
 
-    def __init__(self, path: Path, address: str) -> None:
+    def __init__(self, path: Path, address: str, max_bytes: int | None) -> None:
         self.path = path
+        self.max_bytes = max_bytes
         self.address = address
         self._record_path = path.with_name(f"{path.name}.json")
         try:
@@ -101,6 +110,14 @@ class _Part:
         self.version, self.total = version, total
         if version:
             write_json(self._record_path, {"address": self.address, "version": version, "bytes": total})
+
+    def check_size(self, size: int) -> None:
+        """Refuse what is larger than allowed."""
+        if self.max_bytes is not None and size > self.max_bytes:
+            self.clear()
+            raise DownloadError(
+                f"{self.address}: larger than the {self.max_bytes / MEGABYTE:.0f} MB allowed for one file"
+            )
 
     def kept(self) -> str:
         """For the end of a message: what the next call goes on from."""
@@ -196,6 +213,7 @@ def _read_answer(part: _Part, response: Any, check_head: Callable[[bytes], None]
             notice(f"{part.address}: the server sends no rest, or has another file now; starting again")
         length = response.headers.get("Content-Length")
         part.begin(_version(response), int(length) if length and length.isdecimal() else None)
+        part.check_size(part.total or 0)
         head = _pull(response.read, HEAD_BYTES)
         if part.total is not None and len(head) < min(HEAD_BYTES, part.total):
             return False
@@ -230,6 +248,7 @@ def _append(part: _Part, response: Any) -> None:
         while chunk := _pull(response.read1, _CHUNK_BYTES):
             file.write(chunk)
             before, done = done, done + len(chunk)
+            part.check_size(start + done)
             if whole_megabytes := done // MEGABYTE - before // MEGABYTE:
                 advance(whole_megabytes)
         if done + start == part.total and done % MEGABYTE:

@@ -80,7 +80,7 @@ def probe(path: Path | str) -> VideoInfo:
     path = Path(path)
     with _open(path) as (container, stream):
         rotation = 0
-        for image, turned in _displayed_frames(container, stream, path):
+        for image, turned in displayed_frames(container, stream, path):
             height, width, rotation = *image.shape[:2], turned
             break
         fps = float(stream.average_rate) if stream.average_rate else None
@@ -114,7 +114,7 @@ def iter_frames(path: Path | str, *, short_side: int | None = None, threads: int
     if short_side is not None and short_side < 1:
         raise ConfigError(f"short_side must be a number of pixels, 1 or more, or None; got {short_side}")
     with _open(path, threads=threads) as (container, stream):
-        for image, _ in _displayed_frames(container, stream, path):
+        for image, _ in displayed_frames(container, stream, path):
             yield image if short_side is None else resize_short_side(image, short_side)
 
 
@@ -219,9 +219,9 @@ def _open(path: Path, *, threads: int = 1) -> Iterator[tuple[Any, Any]]:
         # With the explicit protocol, a name such as "concat:a|b" or "http:x" is only a name.
         container = av.open(f"file:{path.absolute()}", options=options)
     except av.FFmpegError as error:
-        raise VideoDecodeError(f"{path}: {_opening_problem(error)}; 0 frames were readable") from error
+        raise VideoDecodeError(f"{path}: {opening_problem(error)}; 0 frames were readable") from error
     with container:
-        stream = _video_stream(container, path)
+        stream = video_stream(container, path)
         stream.codec_context.thread_count = threads
         stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
         yield container, stream
@@ -236,7 +236,8 @@ def _require_file(path: Path) -> None:
         raise VideoDecodeError(f"{path}: the file is empty (0 bytes); 0 frames were readable")
 
 
-def _opening_problem(error: av.FFmpegError) -> str:
+def opening_problem(error: av.FFmpegError) -> str:
+    """Why FFmpeg did not open something, and what it would open."""
     allowed = f"accepted are {', '.join(FORMATS)} (FFmpeg's names; mov is also mp4)"
     if isinstance(error, av.error.ArgumentError):  # what FFmpeg returns for a format outside of format_whitelist
         return f"this file format is refused; {allowed}"
@@ -245,7 +246,12 @@ def _opening_problem(error: av.FFmpegError) -> str:
     return f"cannot be opened: {error.strerror or error}"
 
 
-def _video_stream(container: Any, path: Path) -> Any:
+def video_stream(container: Any, path: Path | str) -> Any:
+    """The video track of an open container that a player would show.
+
+    Raises:
+        VideoDecodeError: There is none, or its frames are too large.
+    """
     cover = av.stream.Disposition.attached_pic
     streams = [stream for stream in container.streams.video if not stream.disposition & cover]
     if not streams:
@@ -266,7 +272,7 @@ def _video_stream(container: Any, path: Path) -> Any:
     return stream
 
 
-def _displayed_frames(container: Any, stream: Any, path: Path) -> Iterator[tuple[Image, int]]:
+def displayed_frames(container: Any, stream: Any, path: Path | str) -> Iterator[tuple[Image, int]]:
     """Yield (frame as displayed, clockwise rotation in degrees); raise where the file is damaged or ends too early."""
     count = packets = 0
     end_s = 0.0
@@ -307,7 +313,7 @@ def _packet_end_seconds(packet: Any) -> float:
     return float((start + (packet.duration or 0)) * packet.time_base) if start is not None else 0.0
 
 
-def _check_complete(container: Any, stream: Any, path: Path, *, packets: int, end_s: float, count: int) -> None:
+def _check_complete(container: Any, stream: Any, path: Path | str, *, packets: int, end_s: float, count: int) -> None:
     """Compare what was found with what the header announces, in packets or, where it has no number, in seconds.
 
     Packets, not frames: MPEG-4 in AVI (HMDB-51) has packets that stand for no frame of their own.
