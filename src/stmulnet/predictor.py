@@ -26,6 +26,7 @@ from stmulnet.flow.estimate import estimate_flow, flow_record
 from stmulnet.flow.quantize import to_uint8
 from stmulnet.models.checkpoint import load_model
 from stmulnet.models.multiplier import Network
+from stmulnet.rendering import rankings_html
 from stmulnet.video.io import iter_frames
 from stmulnet.video.pool import default_workers
 from stmulnet.video.store import through_jpeg
@@ -69,6 +70,14 @@ class Prediction:
             if values[name] is not None:
                 values[name] = [{"label": label, "score": score} for label, score in values[name]]
         return values
+
+    def _repr_html_(self) -> str:
+        streams = {"appearance stream": self.appearance, "motion stream": self.motion}
+        rankings = {title: ranking for title, ranking in streams.items() if ranking is not None}
+        if len(rankings) == 2:
+            rankings = {"both streams": self.top_k, **rankings}
+        times = ", ".join(f"{name} {value:.2f} s" for name, value in self.seconds.items())
+        return rankings_html(rankings, [f"{self.num_frames} frames of video; {times}", self.preset])
 
 
 @dataclass(frozen=True)

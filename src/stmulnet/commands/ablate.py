@@ -16,8 +16,9 @@ from stmulnet.errors import ConfigError, StmulnetError
 from stmulnet.evaluation.clip_views import in_words
 from stmulnet.evaluation.scores import load_scores
 from stmulnet.files import check_output, locked, write_json, write_text
+from stmulnet.rendering import notes_html, table_html
 from stmulnet.training.ablation import Ablation, Variant, read_ablation
-from stmulnet.training.ablation_table import Row, compare, to_csv, to_markdown
+from stmulnet.training.ablation_table import Row, cells, compare, to_csv, to_markdown
 from stmulnet.training.config import TrainConfig
 from stmulnet.video.pool import WorkerDiedError, default_workers, map_unordered
 
@@ -53,6 +54,15 @@ class AblateSummary:
     def exit_code(self) -> int:
         """1 if a run failed."""
         return 1 if self.failures else 0
+
+    def _repr_html_(self) -> str:
+        parts = []
+        for folder, rows in self.tables.items():
+            for classes in dict.fromkeys(row.classes for row in rows):
+                header, *lines = cells([row for row in rows if row.classes == classes])
+                parts.append(table_html(header, lines, title=f"{folder.name}, {classes}: top-1 %"))
+        failed = [f"failed: {run}: {reason}" for run, reason in self.failures.items()]
+        return "".join(parts) + notes_html(failed)
 
 
 def ablate(

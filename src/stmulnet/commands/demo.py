@@ -3,7 +3,7 @@
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +38,7 @@ from stmulnet.files import write_json
 from stmulnet.models.checkpoint import load_model
 from stmulnet.overlay import write_overlay
 from stmulnet.predictor import VideoPredictor
+from stmulnet.rendering import table_html
 from stmulnet.training.history import History
 from stmulnet.training.run_folder import WEIGHTS_FILE
 from stmulnet.video.extract import extract_videos
@@ -69,6 +70,8 @@ GROUP_NOTES = {
 }
 GROUPS = {"pair classes": PAIR_CLASSES, "binding classes": BINDING_CLASSES}
 FINAL = "ST-MulNet"
+TABLE_TITLE = "Top-1 accuracy on test videos, %"
+TABLE_HEADER = ("network", "all", "95 % interval", *GROUPS)
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,9 @@ class DemoSummary:
     predicted: str
     report: Path
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        return table_html(TABLE_HEADER, _cells(self.rows), title=TABLE_TITLE, notes=[f"report: {self.report}"])
 
 
 def demo(*, out: Path = Path("runs/demo"), seed: int = 0, workers: int | None = None) -> DemoSummary:
@@ -289,17 +295,23 @@ def _write_results(out: Path, summary: DemoSummary, seed: int) -> None:
     write_json(out / "results.json", values)
 
 
-def _print(summary: DemoSummary, out: Path) -> None:
-    table = Table(title="\nTop-1 accuracy on test videos, %", title_justify="left")
-    table.add_column("network")
-    for heading in ("all", "95 % interval", *GROUPS):
-        table.add_column(heading, justify="right")
-    for row in summary.rows:
-        shares = [f"{100 * share.value:.1f}" for share in row.groups.values()]
+def _cells(rows: Sequence[ResultRow]) -> list[list[str]]:
+    """The table's lines, as text."""
+    lines = []
+    for row in rows:
         interval = f"{100 * row.accuracy.low:.0f} to {100 * row.accuracy.high:.0f}"
-        table.add_row(row.name, f"{100 * row.accuracy.value:.1f}", interval, *shares)
-    console = Console(highlight=False)
-    console.print(table)
+        shares = [f"{100 * share.value:.1f}" for share in (row.accuracy, *row.groups.values())]
+        lines.append([row.name, shares[0], interval, *shares[1:]])
+    return lines
+
+
+def _print(summary: DemoSummary, out: Path) -> None:
+    table = Table(title=f"\n{TABLE_TITLE}", title_justify="left")
+    for number, heading in enumerate(TABLE_HEADER):
+        table.add_column(heading, justify="right" if number else "left")
+    for cells in _cells(summary.rows):
+        table.add_row(*cells)
+    Console(highlight=False).print(table)
     print(f"{FINAL} on a held-out video of class {summary.label}: {summary.predicted}")
     print(f"report:  {out / 'report.html'}\noverlay: {out / 'overlay.mp4'}")
     print(f"{sum(summary.seconds.values()):.0f} s in all")

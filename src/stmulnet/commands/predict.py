@@ -13,6 +13,7 @@ from stmulnet.errors import ConfigError, StmulnetError
 from stmulnet.files import check_output
 from stmulnet.overlay import write_overlay
 from stmulnet.predictor import Prediction, VideoPredictor
+from stmulnet.rendering import table_html
 
 POSITIONAL = ("videos",)
 BAR_WIDTH = 24
@@ -34,6 +35,11 @@ class PredictSummary:
     def exit_code(self) -> int:
         """0 when all videos were read, 1 otherwise."""
         return 1 if self.errors else 0
+
+    def _repr_html_(self) -> str:
+        rows = [(str(video), found.label, f"{100 * found.score:.1f}") for video, found in self.predictions.items()]
+        rows += [(str(video), "not recognised", "") for video in self.errors]
+        return table_html(["video", "class", "probability %"], rows, notes=list(self.errors.values()))
 
 
 def predict(

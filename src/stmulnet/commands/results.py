@@ -28,6 +28,7 @@ from stmulnet.evaluation.protocol import ScoreTable
 from stmulnet.evaluation.report import ResultRow, result_row
 from stmulnet.evaluation.scores import SavedScores, ScoresRecord, save_scores
 from stmulnet.files import write_json, write_text
+from stmulnet.rendering import table_html
 
 LOG_WIDTH = 120  # characters
 STREAM_NOTES = {
@@ -151,6 +152,10 @@ class EvaluateSummary:
             return self.splits[0].to_dict()
         return {"splits": [split.to_dict() for split in self.splits], "means": self.means()}
 
+    def _repr_html_(self) -> str:
+        title, header, rows = _cells(self)
+        return table_html(header, rows, title=title, notes=_notes(self))
+
 
 def measure(saved: SavedScores) -> SplitResult:
     """Figures of merit of the scores of one split."""
@@ -171,11 +176,22 @@ def print_results(summary: EvaluateSummary) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:  # no reason to break lines in a file
         console.width = LOG_WIDTH
-    console.print(_table(summary.splits[0]) if len(summary.splits) == 1 else _splits_table(summary))
-    units = {split._groups() for split in summary.splits}
-    drawn = "videos" if None in units else "groups of videos cut from the same recording"
-    if len(summary.splits) == 1:
-        print(f"intervals are of 95 %; the bootstrap draws {drawn}, {RESAMPLES} times")
+    title, header, lines = _cells(summary)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True)
+    for number, heading in enumerate(header):
+        table.add_column(heading, justify="right" if number else "left", no_wrap=not number)
+    for number, line in enumerate(lines, start=1):
+        table.add_row(*line, end_section=number == len(summary.splits) > 1)
+    console.print(table)
+    for note in _notes(summary):
+        print(note)
+
+
+def _notes(summary: EvaluateSummary) -> list[str]:
+    if len(summary.splits) > 1:
+        return []
+    drawn = "videos" if summary.splits[0]._groups() is None else "groups of videos cut from the same recording"
+    return [f"intervals are of 95 %; the bootstrap draws {drawn}, {RESAMPLES} times"]
 
 
 def write_split(out: Path, result: SplitResult) -> None:
@@ -207,15 +223,17 @@ def _groups_of(videos: Sequence[str]) -> list[str] | None:
     return groups if len(groups) == len(videos) > len(set(groups)) else None
 
 
-def _table(result: SplitResult) -> Table:
-    videos, protocol = len(result.saved.table.videos), result.saved.record.protocol
-    table = _plain_table(f"{videos} videos; {protocol}")
-    table.add_column("scores", no_wrap=True)
-    for heading in ("top-1 %", "Wilson", "bootstrap", "top-5 %", "mean class %", "bootstrap"):
-        table.add_column(heading, justify="right")
+def _cells(summary: EvaluateSummary) -> tuple[str, list[str], list[list[str]]]:
+    """Title, header and lines of the table of one split, or of several with their means, as text."""
+    return _split_cells(summary.splits[0]) if len(summary.splits) == 1 else _splits_cells(summary)
+
+
+def _split_cells(result: SplitResult) -> tuple[str, list[str], list[list[str]]]:
+    header = ["scores", "top-1 %", "Wilson", "bootstrap", "top-5 %", "mean class %", "bootstrap"]
+    lines = []
     for row in result.rows:
         assert row.bootstrap is not None
-        table.add_row(
+        line = [
             row.name,
             f"{100 * row.accuracy.value:.1f}",
             _interval((row.accuracy.low, row.accuracy.high)),
@@ -223,33 +241,24 @@ def _table(result: SplitResult) -> Table:
             "" if row.top5 is None else f"{100 * row.top5.value:.1f}",
             f"{100 * row.mean_class:.1f}",
             _interval(row.bootstrap.mean_class),
-        )
-    return table
+        ]
+        lines.append(line)
+    return f"{len(result.saved.table.videos)} videos; {result.saved.record.protocol}", header, lines
 
 
-def _splits_table(summary: EvaluateSummary) -> Table:
+def _splits_cells(summary: EvaluateSummary) -> tuple[str, list[str], list[list[str]]]:
     means = summary.means()
-    protocol = summary.splits[0].saved.record.protocol
-    table = _plain_table(f"{len(summary.splits)} splits; {protocol}")
-    table.add_column("", no_wrap=True)
-    table.add_column("videos", justify="right")
-    for name in means:
-        table.add_column(f"{name} top-1 %", justify="right")
     last = list(means)[-1]
-    table.add_column(f"{last} mean class %", justify="right")
+    header = ["", "videos", *(f"{name} top-1 %" for name in means), f"{last} mean class %"]
+    lines = []
     for split in summary.splits:
         rows = {row.name: row for row in split.rows}
         figures = [rows[name].accuracy.value for name in means] + [rows[last].mean_class]
-        table.add_row(split.title, str(len(split.saved.table.videos)), *_percents(figures))
-    table.add_section()
+        lines.append([split.title, str(len(split.saved.table.videos)), *_percents(figures)])
     for field in ("mean", "std"):
         figures = [means[name]["top1"][field] for name in means] + [means[last]["mean_class_accuracy"][field]]
-        table.add_row(field, "", *_percents(figures))
-    return table
-
-
-def _plain_table(title: str) -> Table:
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True)
+        lines.append([field, "", *_percents(figures)])
+    return f"{len(summary.splits)} splits; {summary.splits[0].saved.record.protocol}", header, lines
 
 
 def _percents(shares: Iterable[float]) -> list[str]:

@@ -28,6 +28,7 @@ from stmulnet.evaluation.metrics import (
 )
 from stmulnet.evaluation.page import page_view
 from stmulnet.files import write_text
+from stmulnet.rendering import page_html
 
 TOP = 5
 SCORES_NOTE = (
@@ -158,6 +159,9 @@ class Report:
     classes: Sequence[Confusion] = ()
     splits: Sequence["Report"] = ()
     scores_note: str = SCORES_NOTE
+
+    def _repr_html_(self) -> str:
+        return page_html(render_report(self))
 
 
 def result_row(

@@ -144,11 +144,12 @@ def to_markdown(rows: Sequence[Row], title: str, about: str) -> str:
         chosen = [row for row in rows if row.classes == classes]
         units = f" of {counted(chosen[0].units, 'group')}" if chosen[0].units < chosen[0].videos else ""
         parts.append(f"## {classes[0].upper()}{classes[1:]} ({counted(chosen[0].videos, 'video')}{units})")
-        parts.append(_aligned(_cells(chosen)))
+        parts.append(_aligned(cells(chosen)))
     return "\n\n".join(parts) + "\n"
 
 
-def _cells(rows: Sequence[Row]) -> list[list[str]]:
+def cells(rows: Sequence[Row]) -> list[list[str]]:
+    """Header and lines of the table of some classes, as text."""
     streams = [stream for stream in STREAMS if any(stream in row.streams for row in rows)]
     table = [["variant", "top-1", *(f"{stream} stream" for stream in streams), "difference", "interval", ""]]
     for row in rows:
