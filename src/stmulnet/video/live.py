@@ -4,8 +4,6 @@ FFmpeg waits for the network, and nothing can interrupt it but its own time-out.
 own, so that Ctrl-C is answered at once.
 """
 
-import queue
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from stmulnet.errors import ConfigError, VideoDecodeError
+from stmulnet.video.ahead import in_thread
 from stmulnet.video.io import MAX_FRAME_PIXELS, displayed_frames, video_stream
 
 Image = npt.NDArray[np.uint8]
 
 TIMEOUT_SEC = 10.0  # to connect, and for each next piece
 QUEUED_FRAMES = 4
-_WAIT_SEC = 0.1
 _LIMITS = {"max_pixels": str(MAX_FRAME_PIXELS)}
 
 
@@ -61,37 +59,7 @@ def camera_frames(number: int, name: str) -> Iterator[Image]:
 
 
 def _in_thread(connect: Callable[[], Any], name: str) -> Iterator[Image]:
-    """Frames of what ``connect`` opens, decoded in a thread, few of them ahead."""
-    frames: queue.Queue[Image | Exception | None] = queue.Queue(QUEUED_FRAMES)
-    stopped = threading.Event()
-
-    def put(item: Image | Exception | None) -> None:
-        while not stopped.is_set():
-            try:
-                return frames.put(item, timeout=_WAIT_SEC)
-            except queue.Full:
-                continue
-
-    def read() -> None:
-        try:
-            for image in _read(connect, name):
-                put(image)
-                if stopped.is_set():
-                    return
-            put(None)
-        except Exception as error:
-            put(error)
-
-    reader = threading.Thread(target=read, name="live", daemon=True)
-    reader.start()
-    try:
-        while (item := frames.get()) is not None:
-            if isinstance(item, Exception):
-                raise item
-            yield item
-    finally:
-        stopped.set()
-        reader.join(1.0)  # one that waits for the network ends with its time-out
+    return in_thread(_read(connect, name), ahead=QUEUED_FRAMES, name="live", leave_sec=1.0)
 
 
 def _read(connect: Callable[[], Any], name: str) -> Iterator[Image]:

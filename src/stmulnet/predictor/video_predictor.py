@@ -1,0 +1,290 @@
+"""The class that takes videos and gives predictions."""
+
+import dataclasses
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stmulnet.console import notice
+from stmulnet.constants import JPEG_QUALITY, STORED_SHORT_SIDE
+from stmulnet.datasets.transforms import TestTransform
+from stmulnet.device import choose_device
+from stmulnet.errors import ConfigError, StmulnetError
+from stmulnet.evaluation.metrics import top_classes
+from stmulnet.evaluation.protocol import VideoScores, video_scores
+from stmulnet.flow.estimate import flow_record
+from stmulnet.models.checkpoint import load_model
+from stmulnet.models.multiplier import Network
+from stmulnet.predictor.clips import protocol_clips
+from stmulnet.predictor.features import Features, pooled_features
+from stmulnet.predictor.prediction import Prediction, PreparedVideo, Ranking
+from stmulnet.predictor.presets import Precision, Preset, choose_precision, preset_settings
+from stmulnet.predictor.reading import FlowWorkers, ReadVideo, VideoReader
+from stmulnet.video.ahead import in_thread
+from stmulnet.video.inputs import FrameSource, Given, open_source
+from stmulnet.video.pool import default_workers
+from stmulnet.video.store import through_jpeg
+
+Image = NDArray[np.uint8]
+Video = TypeVar("Video", bound=Given | FrameSource)
+
+LEAVE_SEC = 2.0  # how long an interrupted `predict_many` waits for the video that is being fetched or read
+
+
+class VideoPredictor:
+    """Recognises the action in videos with one network.
+
+    Frames are resized to the short side the network was trained with, flow is computed only where the sampled frames
+    need it, and the scores come from the official test protocol, of which presets change parts.
+
+    Deviation D11: by default frames and flow do not go through JPEG, which is quicker and loses nothing; with
+    ``jpeg=True`` the scores are those of ``extract`` and ``evaluate``.
+
+    Args:
+        model: A network with class names, or the path of its weights.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ... (see ``choose_device``).
+        preset: ``"paper"``: the official protocol. ``"fast"``: fewer frames, DIS flow, bf16 where the processor has it,
+            no mirrored view. The following four replace parts of it.
+        num_frames: Frames sampled per video (paper: 25, fast: 10).
+        flow_backend: Implementation of the flow, see ``estimate_flow`` (paper: tvl1, fast: dis).
+        precision: float32 or bf16 (fast: bf16, but float32 on a device without it).
+        mirrored: Whether the scores of the mirrored clip are averaged in (paper: True, fast: False).
+        top: Number of classes in the rankings of a prediction.
+        threads: Threads for decoding and for the flow; None takes one per processor core.
+        jpeg: Whether frames and flow are compressed as on disk before the network sees them.
+        features: Whether predictions have the features that the classifiers see.
+        allow_addresses: Whether addresses and cameras are opened, see ``open_source``.
+        live_seconds: How long a camera or an rtsp server is watched before the answer.
+
+    Raises:
+        CheckpointError: The weights cannot be read.
+        ConfigError: A network without class names, or an argument out of range.
+    """
+
+    def __init__(
+        self,
+        model: Network | str | Path,
+        *,
+        device: str = "auto",
+        preset: Preset = "paper",
+        num_frames: int | None = None,
+        flow_backend: str | None = None,
+        precision: Precision | None = None,
+        mirrored: bool | None = None,
+        top: int = 5,
+        threads: int | None = None,
+        jpeg: bool = False,
+        features: bool = False,
+        allow_addresses: bool = False,
+        live_seconds: float = 10.0,
+    ) -> None:
+        _check_positive(top=top, threads=threads, num_frames=num_frames, live_seconds=live_seconds)
+        self.device = choose_device(device)
+        chosen = preset_settings(preset)
+        precision = choose_precision(chosen.precision, precision, self.device)
+        self.settings = chosen.replaced(
+            num_frames=num_frames, flow_backend=flow_backend, precision=precision, mirrored=mirrored
+        )
+        record = flow_record(self.settings.flow_backend)
+        network = model if isinstance(model, Network) else load_model(model)  # the seconds that bad input need not take
+        if network.class_names is None:
+            raise ConfigError(
+                "the network has no class names to answer with; train it with `stmulnet train` or set model.class_names"
+            )
+        network.config.check_frames(self.num_frames)
+        self.model = network.to(self.device).eval()
+        self.class_names: list[str] = network.class_names
+        self.top = top
+        self.threads = threads or default_workers()
+        self.flow_record = record if "motion" in network.config.streams else None
+        self.jpeg = jpeg
+        self.features = features
+        self.allow_addresses = allow_addresses
+        self.live_seconds = live_seconds
+        # What `stmulnet train` copied from the manifest of the data set; absent for networks made otherwise.
+        preprocessing = network.metadata.get("preprocessing", {})
+        self.short_side = int(preprocessing.get("frames", {}).get("short_side", STORED_SHORT_SIDE))
+        self.jpeg_quality = int(preprocessing.get("frames", {}).get("jpeg_quality", JPEG_QUALITY))
+        trained_with = preprocessing.get("flow", {}).get("backend", self.flow_backend)
+        if self.flow_record and trained_with != self.flow_backend:
+            notice(f"note: the network was trained with {trained_with} flow and now gets {self.flow_backend} flow")
+
+    @property
+    def num_frames(self) -> int:
+        """Frames sampled per video."""
+        return self.settings.num_frames
+
+    @property
+    def flow_backend(self) -> str:
+        """Implementation of the flow."""
+        return self.settings.flow_backend
+
+    @property
+    def preset(self) -> str:
+        """The settings that decide about the scores, in words."""
+        views = "original and mirrored" if self.settings.mirrored else "not mirrored"
+        flow = f", {self.flow_backend} flow" if self.flow_record else ""
+        precision = ", bf16" if self.settings.precision == "bf16" else ""
+        jpeg = ", through JPEG" if self.jpeg else ""
+        return f"{self.num_frames} frames, short side {self.short_side}, {views}{flow}{precision}{jpeg}"
+
+    def __call__(self, video: Given | FrameSource) -> Prediction:
+        """Recognise the action in one video.
+
+        Args:
+            video: At least 11 frames: a video file, a folder of images, or an array (T, H, W, 3) of uint8 RGB; see
+                ``open_source``.
+
+        Raises:
+            VideoDecodeError: It cannot be decoded completely.
+            VideoTooShortError: It has fewer than 11 frames.
+        """
+        seconds: dict[str, float] = {}
+        with _clock(seconds, "total"):
+            prepared = self.prepare(video, seconds=seconds)
+            scores, features = self._score(prepared, seconds)
+        return self._answer(scores, features, prepared.num_frames, seconds)
+
+    def predict_many(self, videos: Iterable[Video]) -> Iterator[tuple[Video, Prediction | StmulnetError]]:
+        """Recognise the actions in many videos: while the network sees one, the next is decoded and gets its flow.
+
+        Args:
+            videos: What ``__call__`` takes. Iterated in a thread, at most three videos ahead.
+
+        Yields:
+            Each video, in order, with its prediction, or with the reason why there is none.
+        """
+        with self._reader() as reader:
+            prepared = in_thread(self._prepare_each(videos, reader), ahead=1, name="prepare", leave_sec=LEAVE_SEC)
+            with closing(prepared):
+                try:
+                    for video, outcome, seconds in prepared:
+                        yield video, self._outcome(outcome, seconds)
+                finally:
+                    reader.stop()
+
+    def prepare(self, video: Given | FrameSource, *, seconds: dict[str, float] | None = None) -> PreparedVideo:
+        """Decode one video and compute its flow: what the network will see of it.
+
+        Args:
+            video: As for ``__call__``.
+            seconds: Gets the time spent on ``decode`` and, after that, on ``flow``.
+
+        Raises:
+            VideoDecodeError: It cannot be decoded completely.
+            VideoTooShortError: It has fewer than 11 frames.
+        """
+        with self._reader() as reader:
+            return self._prepare(video, reader, {} if seconds is None else seconds)
+
+    def _prepare_each(
+        self, videos: Iterable[Video], reader: VideoReader
+    ) -> Iterator[tuple[Video, PreparedVideo | StmulnetError, dict[str, float]]]:
+        for video in videos:
+            seconds: dict[str, float] = {}
+            try:
+                with _clock(seconds, "total"):
+                    outcome: PreparedVideo | StmulnetError = self._prepare(video, reader, seconds)
+            except StmulnetError as error:
+                outcome = error
+            yield video, outcome, seconds
+
+    def _outcome(self, outcome: PreparedVideo | StmulnetError, seconds: dict[str, float]) -> Prediction | StmulnetError:
+        if isinstance(outcome, StmulnetError):
+            return outcome
+        try:
+            scores, features = self._score(outcome, seconds)
+        except StmulnetError as error:
+            return error
+        seconds["total"] += seconds["network"]
+        return self._answer(scores, features, outcome.num_frames, seconds)
+
+    @contextmanager
+    def _reader(self) -> Iterator[VideoReader]:
+        options: dict[str, Any] = {"short_side": self.short_side, "threads": self.threads}
+        options["live_seconds"] = self.live_seconds
+        if self.flow_record is None:
+            yield VideoReader(self.num_frames, workers=None, **options)
+            return
+        device = str(self.device)
+        with FlowWorkers(self.flow_backend, threads=self.threads, device=device, stored=self._stored) as workers:
+            yield VideoReader(self.num_frames, workers=workers, **options)
+
+    def _prepare(self, video: Given | FrameSource, reader: VideoReader, seconds: dict[str, float]) -> PreparedVideo:
+        with self._opened(video) as source:
+            found = reader.read(source, seconds)
+        return self._clips(found)
+
+    def _opened(self, video: Given | FrameSource) -> Any:
+        """A context with the source; one that was given stays open."""
+        source = open_source(video, allow_addresses=self.allow_addresses)
+        return nullcontext(source) if source is video else source
+
+    def _clips(self, found: ReadVideo) -> PreparedVideo:
+        rgb = flow = None
+        if "appearance" in self.model.config.streams:
+            rgb = {number: self._stored(found.frames[number]) for number in found.times}
+        if self.flow_record:
+            flow = found.fields
+        clips = protocol_clips(found.times, rgb, flow, TestTransform(self.model.config.input_size))
+        return PreparedVideo(found.times, *clips, found.num_frames)
+
+    def _score(self, prepared: PreparedVideo, seconds: dict[str, float]) -> tuple[VideoScores, Features]:
+        bf16 = self.settings.precision == "bf16"
+        collected = pooled_features(self.model) if self.features else nullcontext(Features())
+        numbers = torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
+        with _clock(seconds, "network"), numbers, collected as features:
+            scores = video_scores(
+                self.model, prepared.rgb, prepared.flow, device=self.device, views=self.settings.views
+            )
+        return scores, features
+
+    def _answer(
+        self, scores: VideoScores, features: Features, num_frames: int, seconds: dict[str, float]
+    ) -> Prediction:
+        top_k = self._ranking(scores.fused)
+        assert top_k is not None
+        return Prediction(
+            label=top_k[0][0],
+            score=top_k[0][1],
+            top_k=top_k,
+            appearance=self._ranking(scores.appearance),
+            motion=self._ranking(scores.motion),
+            num_frames=num_frames,
+            preset=self.preset,
+            flow_record=self.flow_record,
+            seconds=seconds,
+            scores=scores,
+            settings=self._settings_record(),
+            features=features,
+        )
+
+    def _settings_record(self) -> dict[str, Any]:
+        record = dataclasses.asdict(self.settings) | {"short_side": self.short_side, "jpeg": self.jpeg}
+        return record if self.flow_record else record | {"flow_backend": None}
+
+    def _stored(self, image: Image) -> Image:
+        return through_jpeg(image, quality=self.jpeg_quality) if self.jpeg else image
+
+    def _ranking(self, scores: NDArray[np.float64] | None) -> Ranking | None:
+        return None if scores is None else top_classes(scores, self.class_names, self.top)
+
+
+def _check_positive(**numbers: float | None) -> None:
+    for name, number in numbers.items():
+        at_least = 0 if name == "live_seconds" else 1
+        if number is not None and (number < 1 if at_least else not number > 0):
+            raise ConfigError(f"{name} must be {'1 or more' if at_least else 'above 0'}, got {number}")
+
+
+@contextmanager
+def _clock(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - start
