@@ -1,39 +1,16 @@
 """Gate maps against an independent evaluation of the layers that the connection reads."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from tests.explanation.small import network, video
 
-from stmulnet import create_model
 from stmulnet.errors import ConfigError
 from stmulnet.explanation.gates import connection_in_words, gate_maps, receiving_streams
 from stmulnet.models.config import FusionConfig
 from stmulnet.models.multiplier import Network
 from stmulnet.predictor import PreparedVideo
-
-SMALL: dict[str, Any] = {"units": (2, 2, 2, 2), "width_mult": 0.125, "input_size": 64, "head_pool": "global"}
-FRAMES, HEIGHT, WIDTH = 6, 66, 90  # sides that differ and are no multiples of 32
-
-
-def network(name: str = "st_mulnet_resnet50", **options: Any) -> Network:
-    torch.manual_seed(7)
-    model = create_model(name, 5, **{**SMALL, **options})
-    for parameter in model.parameters():
-        if parameter.ndim == 1:  # fresh BatchNorm, scales and biases are all alike
-            torch.nn.init.uniform_(parameter, -0.5, 1.0)
-    return model.eval()
-
-
-def video(seed: int = 3) -> PreparedVideo:
-    rng = np.random.default_rng(seed)
-    rgb, flow = (
-        torch.from_numpy(rng.integers(0, 256, (FRAMES, channels, HEIGHT, WIDTH), dtype=np.uint8))
-        for channels in (3, 20)
-    )
-    return PreparedVideo(list(range(6, 6 + FRAMES)), rgb, flow, 30)
 
 
 def layers(model: Network, prepared: PreparedVideo, *names: str) -> list[NDArray[np.float64]]:
@@ -144,9 +121,9 @@ def test_what_moves_opens_a_gate_of_motion_features() -> None:
     flow = torch.full_like(prepared.flow, 128)
     flow[:, :, 24:40, 40:60] = 255
     moving = PreparedVideo(prepared.times, prepared.rgb, flow, 30)
-    for name, parameter in model.named_parameters():
-        if name.startswith("motion.") and ".bias" in name:
-            torch.nn.init.zeros_(parameter)  # silent where nothing moves
+    for name, tensor in model.state_dict().items():
+        if name.startswith("motion.") and name.endswith((".bias", ".running_mean")):
+            tensor.zero_()  # silent where nothing moves
     opened = gate_maps(model, moving)["res2"]
     inside, outside = opened[:, 7:9, 11:14], opened[:, :3, :6]
     assert inside.min() > 10 * outside.max()

@@ -48,3 +48,14 @@ def at_rest(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
         for module in training:  # one by one: some may have been in evaluation mode, as frozen BatchNorm is
             module.training = True
+
+
+def scored_class(model: Network, target: int) -> int:
+    """``target`` itself, if the network has such a class.
+
+    Raises:
+        ConfigError: It has not.
+    """
+    if not 0 <= target < model.config.num_classes:
+        raise ConfigError(f"class numbers of this network are 0 to {model.config.num_classes - 1}, got {target}")
+    return target
