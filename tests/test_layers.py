@@ -28,7 +28,10 @@ ALLOWED: dict[str, set[str]] = {
 }
 LIGHT = ("models", "flow/tvl1_torch", "training/optim.py")  # import with torch and numpy alone
 LIGHT_PACKAGES = {"torch", "numpy", "safetensors", "stmulnet"}
-LAZY = {"models/matconvnet/file.py": {"scipy"}}  # imported where MATLAB files are read
+LAZY = {  # imported where they are needed
+    "models/matconvnet/file.py": {"scipy"},
+    "models/hub.py": {"huggingface_hub"},
+}
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -21,6 +21,7 @@ _PUBLIC = {
     "load_model": "stmulnet.models.checkpoint",
     "pack": "stmulnet.commands.pack",
     "predict": "stmulnet.commands.predict",
+    "push": "stmulnet.commands.push",
     "save_model": "stmulnet.models.checkpoint",
     "train": "stmulnet.commands.train",
     "tvl1": "stmulnet.flow.tvl1",
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from stmulnet.commands.import_archive import import_archive as import_archive
     from stmulnet.commands.pack import pack as pack
     from stmulnet.commands.predict import predict as predict
+    from stmulnet.commands.push import push as push
     from stmulnet.commands.train import train as train
     from stmulnet.commands.verify import verify as verify
     from stmulnet.commands.weights import weights as weights

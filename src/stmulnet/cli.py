@@ -33,6 +33,7 @@ VERBS = {
     "predict": "recognise the action in video files",
     "convert": "weights between the authors' MatConvNet files (.mat) and .safetensors",
     "weights": "list, fetch and verify the authors' weight files",
+    "push": "weights and a page about them onto the Hugging Face Hub",
 }
 
 

@@ -37,6 +37,10 @@ class DownloadError(StmulnetError):
     """A file cannot be had from its address."""
 
 
+class HubError(CheckpointError):
+    """The hub cannot be reached, or refuses, or has no such weight file."""
+
+
 class WeightFileWarning(UserWarning):
     """Something about a weight file is odd, e.g. its name contradicts its content; says what counts."""
 

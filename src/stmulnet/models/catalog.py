@@ -22,6 +22,7 @@ from stmulnet.console import notice
 from stmulnet.download import download
 from stmulnet.errors import CheckpointError, ConfigError, DownloadError
 from stmulnet.files import atomic_path, check_output, locked, sha256_of, write_json
+from stmulnet.models.hub import fetch_from_hub, is_hub_address
 
 BASE_ADDRESS = "http://ftp.tugraz.at/pub/feichtenhofer/"
 MIRROR_VARIABLE = "STMULNET_MIRROR"
@@ -98,13 +99,15 @@ def local_path(name: str) -> Path | None:
 
 
 def locate(name: str | Path) -> Path:
-    """A weight file: as given, or in `HAND_FOLDER`, or, by a published name, in the cache.
+    """A weight file: as given, or in `HAND_FOLDER`, or, by a published name, in the cache, or from the hub.
 
     Raises:
         CheckpointError: In none of these places, or no file; says what to do.
     """
     if not str(name):
         raise CheckpointError("the name of the weight file is empty; give a file")
+    if is_hub_address(name):
+        return fetch_from_hub(name)
     for place in (Path(name), HAND_FOLDER / name):
         if place.is_file():
             return place

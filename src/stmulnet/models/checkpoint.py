@@ -54,8 +54,8 @@ def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Netwo
     """Rebuild a network from its file, in evaluation mode, on the CPU.
 
     Args:
-        path: A ``.safetensors`` file of this package, a MatConvNet file (``.mat``) of the authors, or the name of one
-            that `stmulnet weights fetch` has fetched.
+        path: A ``.safetensors`` file of this package, a MatConvNet file (``.mat``) of the authors, the name of one
+            that `stmulnet weights fetch` has fetched, or ``hf://user/name[@revision][/file]`` on the Hugging Face Hub.
         dtype: Of the weights.
 
     Raises:
