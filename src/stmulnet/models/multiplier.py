@@ -64,6 +64,7 @@ class Network(nn.Module):
         self.class_names = class_names
         self.metadata: dict[str, Any] = {}  # preprocessing, flow record, training: travels with the weights
         self.folded = False  # whether BatchNorm is part of the convolutions: `stmulnet.models.folding`
+        self.fused = False  # whether layers are fused: `stmulnet.models.optimize`
         self.recompute_stages = False  # in training: compute a stage anew for its gradients, to save memory
         # Deviation D1: officially the loader subtracts the means. Here they travel with the weights they belong to.
         # The official nets divide by nothing; weights in torchvision's form need a standard deviation.
@@ -93,8 +94,10 @@ class Network(nn.Module):
         """(N, T, C, H, W) uint8 or float 0..255 to (N*T, C, H, W), normalised, channels_last."""
         self.check(clips, what)
         mean, std = (self.rgb_mean, self.rgb_std) if what == "rgb" else (self.flow_mean, self.flow_std)
-        folded = clips.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        return (folded.to(mean.dtype) - mean[:, None, None]) / std[:, None, None]
+        x = clips.flatten(0, 1).to(mean.dtype) - mean[:, None, None]  # before channels_last: planes are much faster
+        if not self.fused:  # there, conv1 divides
+            x = x / std[:, None, None]
+        return x.contiguous(memory_format=torch.channels_last)
 
     def check(self, clips: Tensor, what: Literal["rgb", "flow"]) -> None:
         """Refuse what is no batch of clips of this modality.
@@ -132,7 +135,7 @@ class Network(nn.Module):
 
         `activations` also knows the names that the files give to the variables these layers make.
         """
-        return [layer.name for layer in self._layers()]
+        return [] if self.fused else [layer.name for layer in self._layers()]
 
     def _layers(self) -> list[Layer]:
         layers = official_layers(self, self.config)
@@ -151,6 +154,9 @@ class Network(nn.Module):
         Returns:
             (N, T', C, h, w) per name; T' counts windows behind the temporal pooling.
 
+        Raises:
+            ConfigError: Other clips, a name that is no layer, or a network of `optimize`.
+
         Example:
             >>> model.activations(rgb, flow, ["res2a_spatial", "res5c_relu_pool_temporal1"])  # doctest: +SKIP
         """
@@ -160,6 +166,8 @@ class Network(nn.Module):
         wanted = [{"appearance": "rgb", "motion": "flow"}[stream] for stream in self.config.streams]
         if len(clips) != len(wanted) or not isinstance(names, (list, tuple)):
             raise ConfigError(f"activations takes {', '.join(wanted)} and a list of layer names")
+        if self.fused:
+            raise ConfigError("the layers of an optimised network are not computed apart: ask the one it was made from")
         paths = self._module_paths(names)
         videos = clips[0].shape[0] if isinstance(clips[0], Tensor) else 0
         found: dict[str, Tensor] = {}
