@@ -73,7 +73,7 @@ def test_bad_option_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--strides", "5"], "--strides must be a list of 2 whole numbers, got 5"),
         (["train", "--precision", "half"], "--precision must be one of float32, bf16, fp16, got half"),
         (["train", "--network-options", "x"], "--network-options must be a table such as {name: value} or null, got x"),
-        (["predict", "b\udcff.avi", "--weights", "x"], "VIDEOS: the name of the file is not UTF-8; rename it"),
+        (["extract", "b\udcff.avi", "x"], "VIDEOS: the name of the file is not UTF-8; rename it"),
         (["extract", "--config", "nowhere.yaml"], "--config: File does not exist"),
     ],
 )

@@ -15,7 +15,7 @@ from stmulnet.errors import CheckpointError, ConfigError, VideoDecodeError, Vide
 from stmulnet.evaluation.protocol import video_scores
 from stmulnet.models.checkpoint import load_model
 from stmulnet.models.zoo import create_model
-from stmulnet.predictor import VideoPredictor, consecutive_runs
+from stmulnet.predictor import VideoPredictor, consecutive_runs, presets
 from stmulnet.video.extract import extract_videos
 from stmulnet.video.io import write_video
 
@@ -163,6 +163,78 @@ def test_other_flow_than_in_training_is_said(tiny_project: TinyProject, capsys: 
     assert "trained with tvl1 flow and now gets opencv flow" in capsys.readouterr().err
 
 
+def test_presets(tiny_project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    def settings(**options: Any) -> tuple[Any, ...]:
+        found = VideoPredictor(tiny_project.weights, **options).settings
+        return found.num_frames, found.flow_backend, found.precision, found.mirrored
+
+    for has_bf16, fast in ((True, "bf16"), (False, "float32")):
+        monkeypatch.setattr(presets, "_has_bf16", lambda device, has_bf16=has_bf16: has_bf16)
+        assert settings() == (25, "tvl1", "float32", True)
+        assert settings(preset="fast") == (10, "dis", fast, False)
+        assert settings(preset="fast", num_frames=7, flow_backend="tvl1", mirrored=True) == (7, "tvl1", fast, True)
+        assert settings(precision="bf16") == (25, "tvl1", "bf16", True)
+        assert settings(preset="fast", precision="float32") == (10, "dis", "float32", False)
+
+
+def test_fast_is_the_protocol_with_less(tiny_project: TinyProject) -> None:
+    """In float32 the fast preset is one view of ten frames with DIS flow, exactly."""
+    video = sorted(tiny_project.videos.rglob("*_g01_*.avi"))[3]
+    prediction = VideoPredictor(tiny_project.weights, preset="fast", precision="float32", threads=1)(video)
+    prepared = VideoPredictor(tiny_project.weights, num_frames=10, flow_backend="dis", threads=1).prepare(video)
+    assert prepared.rgb is not None
+    assert prepared.flow is not None
+    with torch.inference_mode():
+        output = load_model(tiny_project.weights)(prepared.rgb[None], prepared.flow[None])
+    np.testing.assert_allclose(prediction.scores.fused, output.fused[0].double().numpy(), rtol=1e-4, atol=1e-5)
+    assert prediction.preset == "10 frames, short side 64, not mirrored, dis flow"
+
+
+def test_bf16_is_near_float32_and_said(tiny_project: TinyProject) -> None:
+    video = sorted(tiny_project.videos.rglob("*_g01_*.avi"))[3]
+    exact, rounded = (
+        VideoPredictor(tiny_project.weights, num_frames=6, precision=precision, threads=1)(video)
+        for precision in ("float32", "bf16")
+    )
+    difference = np.abs(exact.scores.fused - rounded.scores.fused)
+    assert 0 < difference.max() < 0.05 * np.abs(exact.scores.fused).max()
+    assert rounded.preset == "6 frames, short side 64, original and mirrored, tvl1 flow, bf16"
+    assert rounded.settings == {
+        "num_frames": 6,
+        "flow_backend": "tvl1",
+        "precision": "bf16",
+        "mirrored": True,
+        "short_side": 64,
+        "jpeg": False,
+    }
+
+
+def test_features_are_the_means_of_what_the_classifiers_see(tiny_project: TinyProject) -> None:
+    """In NumPy from the pooled maps of both views; the classifier's weights turn them into the scores."""
+    video = sorted(tiny_project.videos.rglob("*_g01_*.avi"))[3]
+    predictor = VideoPredictor(tiny_project.weights, num_frames=7, features=True, threads=1)
+    prediction, prepared = predictor(video), predictor.prepare(video)
+    model = load_model(tiny_project.weights)
+    assert prepared.rgb is not None
+    assert prepared.flow is not None
+    mirrored = prepared.flow.flip(-1)
+    mirrored[:, 0::2] = 255 - mirrored[:, 0::2]
+    views = [(prepared.rgb, prepared.flow), (prepared.rgb.flip(-1), mirrored)]
+    for stream, name in (("appearance", "pool5_spatial"), ("motion", "pool5_temporal")):
+        with torch.inference_mode():
+            maps = [model.activations(rgb[None], flow[None], [name])[name].double().numpy() for rgb, flow in views]
+        expected = np.mean([pooled[0].mean(axis=(2, 3)).mean(axis=0) for pooled in maps], axis=0)  # (1, W, C, h, w)
+        features = prediction.features[stream]
+        np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-6)
+        fc = model.get_submodule(f"{stream}.head.fc")
+        assert isinstance(fc, torch.nn.Conv2d)
+        assert fc.bias is not None
+        weight, bias = (tensor.detach().double().numpy() for tensor in (fc.weight, fc.bias))
+        scores = weight[:, :, 0, 0] @ expected + bias
+        np.testing.assert_allclose(getattr(prediction.scores, stream), scores, rtol=1e-4, atol=1e-4)
+    assert VideoPredictor(tiny_project.weights, threads=1)(video).features == {}
+
+
 def test_runs() -> None:
     assert consecutive_runs([3, 4, 5, 9, 11, 12]) == [(3, 5), (9, 9), (11, 12)]
     assert consecutive_runs([7]) == [(7, 7)]
@@ -178,7 +250,13 @@ def test_cuda_agrees_with_cpu(tiny_project: TinyProject) -> None:
     np.testing.assert_allclose(scores[1], scores[0], rtol=1e-2, atol=1e-3)
 
 
-@pytest.mark.parametrize("wrong", [{"top": 0}, {"threads": 0}, {"num_frames": 0}, {"device": "toaster"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"top": 0}, {"threads": 0}, {"num_frames": 0}, {"device": "toaster"}),
+        *({"preset": "quick"}, {"precision": "fp8"}),
+    ],
+)
 def test_bad_arguments_are_refused_before_weights_are_read(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(wrong))}"):
         VideoPredictor("nowhere.safetensors", **wrong)

@@ -41,7 +41,7 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def with_paths(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function take text where its hints say `Path`, and one path where they say a list of them."""
+    """Let a function take text where its hints say `Path`, and one path or text where they say a list of them."""
     hints, signature = get_type_hints(function), inspect.signature(function)
 
     @functools.wraps(function)
@@ -56,6 +56,8 @@ def with_paths(function: Callable[P, R]) -> Callable[P, R]:
 
 def _as_path(value: Any, hint: Any) -> Any:
     allowed = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if list[str] in allowed:  # what is written as text may be more than a path: an address
+        return [value] if isinstance(value, str | Path) else value
     if isinstance(value, str | Path) and (Path in allowed or list[Path] in allowed):
         return Path(value) if Path in allowed else [Path(value)]
     if isinstance(value, list | tuple) and list[Path] in allowed:

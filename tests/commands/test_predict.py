@@ -1,10 +1,17 @@
+import csv
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from tests.conftest import TinyProject
+from tests.fileserver import serve
 
 from stmulnet import cli
 from stmulnet.commands.predict import predict
@@ -45,6 +52,112 @@ def test_json_is_a_list_with_errors(
 def test_a_single_bad_video_is_bad_input(tiny_project: TinyProject, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["predict", "nowhere.avi", "--weights", str(tiny_project.weights)]) == 2
     assert capsys.readouterr().err == "stmulnet predict: error: nowhere.avi: no such file\n"
+
+
+def test_names_that_are_not_utf8(tiny_project: TinyProject, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["predict", "b\udcff.avi", "--weights", str(tiny_project.weights)]) == 2
+    assert "the name of the file is not UTF-8; rename it" in capsys.readouterr().err
+
+
+def test_csv_has_a_row_per_video(
+    tiny_project: TinyProject, videos: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [videos[0], "nowhere.avi", videos[1]]
+    options = ["--csv", "--top", "2", "--threads", "1", "--weights", str(tiny_project.weights)]
+    assert cli.main(["predict", *given, *options]) == 1
+    captured = capsys.readouterr()
+    rows = list(csv.DictReader(captured.out.splitlines()))
+    assert list(rows[0]) == ["video", "num_frames", "label_1", "score_1", "label_2", "score_2", "error"]
+    assert [row["video"] for row in rows] == given
+    assert [row["error"] for row in rows] == ["", "nowhere.avi: no such file", ""]
+    assert [row["num_frames"] for row in rows] == ["16", "", "16"]
+    prediction = VideoPredictor(tiny_project.weights, threads=1)(videos[1])
+    assert rows[2]["label_2"] == prediction.top_k[1][0]
+    assert float(rows[2]["score_2"]) == pytest.approx(prediction.top_k[1][1], abs=1e-6)
+    assert captured.err.endswith("2 videos recognised, 1 failed\n")
+
+
+def test_folder_pattern_images_and_address(tiny_project: TinyProject, videos: list[str], tmp_path: Path) -> None:
+    copies = [tmp_path / "many" / "v2.avi", tmp_path / "many" / "v10.avi"]
+    copies[0].parent.mkdir()
+    for copy in copies:
+        copy.write_bytes(Path(videos[0]).read_bytes())
+    (tmp_path / "images").mkdir()
+    for number, frame in enumerate(read_frames(videos[0]), start=1):
+        cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), frame[:, :, ::-1])
+    with serve() as server:
+        server.files = {"v.avi": Path(videos[0]).read_bytes()}
+        given = [str(tmp_path / "many"), str(tmp_path / "many" / "*.avi"), str(tmp_path / "images")]
+        summary = predict([*given, f"{server.address}/v.avi"], weights=tiny_project.weights, threads=1)
+    assert list(summary.predictions) == [*copies, tmp_path / "images", f"{server.address}/v.avi"]
+    scores = [prediction.scores.fused for prediction in summary.predictions.values()]
+    for other in scores[1:]:
+        np.testing.assert_array_equal(other, scores[0])
+
+
+def test_features_are_written(tiny_project: TinyProject, videos: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "features.npz"
+    given = [videos[0], "nowhere.avi", videos[1]]
+    summary = predict(given, weights=tiny_project.weights, features=out, threads=1)
+    assert summary.exit_code == 1
+    with np.load(out) as tables:
+        assert sorted(tables) == ["appearance", "motion", "videos"]
+        assert list(tables["videos"]) == [videos[0], videos[1]]
+        assert tables["appearance"].shape == tables["motion"].shape == (2, 256)
+        prediction = summary.predictions[Path(videos[1])]
+        np.testing.assert_array_equal(tables["motion"][1], prediction.features["motion"].astype(np.float32))
+    assert [path.name for path in tmp_path.iterdir()] == ["features.npz"]
+
+
+def test_features_without_a_video_are_not_written(
+    tiny_project: TinyProject, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predict(["a.avi", "b.avi"], weights=tiny_project.weights, features=tmp_path / "f.npz")
+    assert "f.npz is not written: no video was recognised" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_outputs_are_checked_first(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"weights": Path("nowhere.safetensors")}
+    with pytest.raises(ConfigError, match="--json and --csv are two forms"):
+        predict(["a.avi"], json=True, csv=True, **options)
+    with pytest.raises(ConfigError, match=r"--features writes \.npz, got f\.txt"):
+        predict(["a.avi"], features=Path("f.txt"), **options)
+    with pytest.raises(ConfigError, match="no file matches this pattern"):
+        predict([str(tmp_path / "*.avi")], **options)
+    with pytest.raises(ConfigError, match="--overlay needs a video file, got http://h/x"):
+        predict(["http://h/x"], overlay=tmp_path / "o.mp4", **options)
+
+
+def test_fast_preset_says_what_was_used(
+    tiny_project: TinyProject, videos: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--preset", "fast", "--frames", "6", "--json", "--weights", str(tiny_project.weights), "--threads", "1"]
+    assert cli.main(["predict", videos[0], *options]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert entry["flow_record"]["algorithm"] == "DIS"
+    assert entry["settings"]["num_frames"] == 6
+    assert entry["settings"]["mirrored"] is False
+    assert entry["settings"]["precision"] in ("float32", "bf16")
+    assert entry["preset"].startswith("6 frames, short side 64, not mirrored, dis flow")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_stops_at_once(tiny_project: TinyProject, videos: list[str]) -> None:
+    many = videos * 300
+    command = [sys.executable, "-m", "stmulnet", "predict", *many, "--threads", "2", "--weights"]
+    process = subprocess.Popen(
+        [*command, str(tiny_project.weights)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == videos[0]  # at work
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.endswith("stmulnet predict: interrupted\n")
+    assert time.monotonic() - start < 10  # a second on a machine that is not busy
 
 
 def test_missing_weights_say_what_to_do(videos: list[str]) -> None:

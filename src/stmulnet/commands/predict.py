@@ -1,19 +1,25 @@
-"""`stmulnet predict`: recognise the action in video files."""
+"""`stmulnet predict`: recognise the action in videos."""
 
+import csv as csv_files
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from json import dumps
 from pathlib import Path
+from typing import Any, Literal, Protocol
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from stmulnet.console import notice
-from stmulnet.constants import TEST_FRAMES
+from stmulnet.console import counted, notice, progress
 from stmulnet.errors import ConfigError, StmulnetError
-from stmulnet.files import check_output
+from stmulnet.files import atomic_path, check_output
 from stmulnet.overlay import write_overlay
 from stmulnet.predictor import Prediction, VideoPredictor
 from stmulnet.rendering import table_html
+from stmulnet.video.expand import Named, expand_videos
+from stmulnet.video.inputs import shown_name
 
 POSITIONAL = ("videos",)
 BAR_WIDTH = 24
@@ -21,15 +27,15 @@ BAR_WIDTH = 24
 
 @dataclass
 class PredictSummary:
-    """What `predict` did.
+    """What `predict` did, by video: paths, addresses as text, cameras as numbers.
 
     Attributes:
         predictions: Answer for each video that was read.
         errors: Message for each video that was not.
     """
 
-    predictions: dict[Path, Prediction] = field(default_factory=dict)
-    errors: dict[Path, str] = field(default_factory=dict)
+    predictions: dict[Named, Prediction] = field(default_factory=dict)
+    errors: dict[Named, str] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -37,94 +43,215 @@ class PredictSummary:
         return 1 if self.errors else 0
 
     def _repr_html_(self) -> str:
-        rows = [(str(video), found.label, f"{100 * found.score:.1f}") for video, found in self.predictions.items()]
-        rows += [(str(video), "not recognised", "") for video in self.errors]
+        rows = [
+            (shown_name(video), found.label, f"{100 * found.score:.1f}") for video, found in self.predictions.items()
+        ]
+        rows += [(shown_name(video), "not recognised", "") for video in self.errors]
         return table_html(["video", "class", "probability %"], rows, notes=list(self.errors.values()))
 
 
 def predict(
-    videos: list[Path],
+    videos: list[str] | list[Path],
     *,
     weights: Path,
     json: bool = False,
+    csv: bool = False,
+    features: Path | None = None,
     overlay: Path | None = None,
     top: int = 5,
-    frames: int = TEST_FRAMES,
+    preset: Literal["paper", "fast"] = "paper",
+    frames: int | None = None,
+    flow_backend: str | None = None,
+    precision: Literal["float32", "bf16"] | None = None,
+    mirrored: bool | None = None,
     jpeg: bool = False,
-    flow_backend: str = "tvl1",
+    live_seconds: float = 10.0,
     threads: int | None = None,
     device: str = "auto",
 ) -> PredictSummary:
-    """Recognise the action in video files.
+    """Recognise the action in videos.
 
     Args:
-        videos: Video files; one bad file does not keep the others from being recognised.
+        videos: Video files; folders, which stand for the video files in and below them, or, if they hold images, for
+            one video; patterns in quotes such as "clips/*.mp4"; http, https and rtsp addresses; numbers of cameras. One
+            bad video does not keep the others from being recognised.
         weights: Weight file of a trained network (.safetensors, or the authors' .mat), or the name of a fetched file.
         json: Print a JSON list on stdout, one object per video in the order given: video, label, score, top_k,
-            appearance, motion (lists of label and score), num_frames, preset, flow_record, seconds; or video and error.
+            appearance, motion (lists of label and score), num_frames, preset, settings, flow_record, seconds; or video
+            and error.
+        csv: Print a CSV table on stdout, one row per video: video, num_frames, label_1, score_1, label_2, ..., error.
+        features: Write a NumPy file (.npz) with what the classifiers see, pooled over each video: appearance and
+            motion, one row per video (2048 columns for a ResNet-50), and the names of the videos. Videos that fail have
+            no row.
         overlay: Write a video (.mp4) with frames, colour-coded flow and scores side by side; needs a single video.
         top: Number of classes to show.
-        frames: Frames sampled per video (official: 25).
+        preset: paper is the official protocol; fast takes fewer frames, DIS flow, bf16 where the processor has it, and
+            no mirrored view. The next four options replace parts of it.
+        frames: Frames sampled per video (paper 25, fast 10).
+        flow_backend: Implementation of the optical flow: tvl1 (paper; on the CPU), tvl1-torch (the same on the device,
+            for a GPU), opencv (the reference, far slower) or dis (fast; another algorithm, far faster).
+        precision: float32 (paper) or bf16 (fast).
+        mirrored: Whether the scores of the mirrored frames are averaged in (paper true, fast false).
         jpeg: Compress frames and flow as extract does, so that the scores are exactly those of extract and evaluate.
-        flow_backend: Implementation of the optical flow: tvl1 (on the CPU), tvl1-torch (the same on the device, for a
-            GPU), opencv (the reference, far slower) or dis (another algorithm, far faster).
-        threads: Threads for the flow; one per processor core by default.
+        live_seconds: How long a camera or an rtsp address is watched before the answer.
+        threads: Threads for decoding and for the flow; one per processor core by default.
         device: auto, cpu, cuda or cuda:N, for the network and for tvl1-torch.
 
     Returns:
         Predictions and errors by video.
     """
-    _check_arguments(videos, overlay)
+    named = expand_videos(videos)
+    _check_arguments(named, overlay, features, json=json, csv=csv)
     predictor = VideoPredictor(
-        weights, device=device, num_frames=frames, top=top, threads=threads, flow_backend=flow_backend, jpeg=jpeg
+        weights,
+        device=device,
+        preset=preset,
+        num_frames=frames,
+        flow_backend=flow_backend,
+        precision=precision,
+        mirrored=mirrored,
+        top=top,
+        threads=threads,
+        jpeg=jpeg,
+        features=features is not None,
+        allow_addresses=True,
+        live_seconds=live_seconds,
     )
+    printed: _Output = _Json() if json else _Csv(top) if csv else _Bars()
     summary = PredictSummary()
-    for video in videos:
-        try:
-            prediction = predictor(video)
-        except StmulnetError as error:
-            if len(videos) == 1:
-                raise
-            notice(f"stmulnet predict: {error}")
-            summary.errors[video] = str(error)
-            continue
-        summary.predictions[video] = prediction
-        if not json:
-            _print_prediction(video, prediction)
-        if overlay is not None:
-            write_overlay(overlay, video, prediction, predictor)
-    if json:
-        print(dumps([_json_entry(video, summary) for video in videos], indent=2, ensure_ascii=False))
+    for video, outcome in _outcomes(predictor, named, shows_progress=json or csv):
+        if isinstance(outcome, Prediction):
+            summary.predictions[video] = outcome
+        elif len(named) == 1:
+            raise outcome
+        else:
+            notice(f"stmulnet predict: {outcome}")
+            summary.errors[video] = str(outcome)
+        printed.add(shown_name(video), outcome)
+        if overlay is not None and isinstance(video, Path) and isinstance(outcome, Prediction):
+            write_overlay(overlay, video, outcome, predictor)
+    printed.end()
+    if features is not None:
+        _write_features(features, summary.predictions)
+    if len(named) > 1:
+        failed = f", {len(summary.errors)} failed" if summary.errors else ""
+        notice(f"{counted(len(summary.predictions), 'video')} recognised{failed}")
     return summary
 
 
-def _check_arguments(videos: list[Path], overlay: Path | None) -> None:
+def _outcomes(
+    predictor: VideoPredictor, videos: Sequence[Named], *, shows_progress: bool
+) -> Iterator[tuple[Named, Prediction | StmulnetError]]:
+    with progress(len(videos) if shows_progress and len(videos) > 1 else 0, "predict", "videos") as advance:
+        for video, outcome in predictor.predict_many(videos):
+            yield video, outcome
+            advance(1)
+
+
+def _check_arguments(
+    videos: list[Named], overlay: Path | None, features: Path | None, *, json: bool, csv: bool
+) -> None:
     if not videos:
-        raise ConfigError("no video given; name one or more video files")
-    if overlay is not None and len(videos) > 1:
-        raise ConfigError(f"--overlay writes one video, but {len(videos)} were given; give one video at a time")
-    if overlay is not None and overlay.suffix.lower() != ".mp4":
-        raise ConfigError(f"--overlay writes .mp4, got {overlay}; give the file that suffix")
-    if overlay is not None and overlay.resolve() == videos[0].resolve():
-        raise ConfigError(f"--overlay would replace the video itself, {overlay}; give another file")
+        raise ConfigError("no video given; name one or more videos")
+    if json and csv:
+        raise ConfigError("--json and --csv are two forms of the same output; give one of them")
+    if features is not None:
+        if features.suffix.lower() != ".npz":
+            raise ConfigError(f"--features writes .npz, got {features}; give the file that suffix")
+        check_output(features, folder=False)
     if overlay is not None:
-        check_output(overlay, folder=False)
+        _check_overlay(overlay, videos)
 
 
-def _json_entry(video: Path, summary: PredictSummary) -> dict[str, object]:
-    if video in summary.errors:
-        return {"video": str(video), "error": summary.errors[video]}
-    return {"video": str(video), **summary.predictions[video].to_dict()}
+def _check_overlay(overlay: Path, videos: list[Named]) -> None:
+    if len(videos) > 1:
+        raise ConfigError(f"--overlay writes one video, but {len(videos)} were given; give one video at a time")
+    if overlay.suffix.lower() != ".mp4":
+        raise ConfigError(f"--overlay writes .mp4, got {overlay}; give the file that suffix")
+    if isinstance(videos[0], Path) and overlay.resolve() == videos[0].resolve():
+        raise ConfigError(f"--overlay would replace the video itself, {overlay}; give another file")
+    if not isinstance(videos[0], Path) or videos[0].is_dir():
+        raise ConfigError(f"--overlay needs a video file, got {shown_name(videos[0])}")
+    check_output(overlay, folder=False)
 
 
-def _print_prediction(video: Path, prediction: Prediction) -> None:
+class _Output(Protocol):
+    """A form of the answers on stdout."""
+
+    def add(self, name: str, outcome: Prediction | StmulnetError) -> None:
+        """Take the answer for the next video, or the reason why there is none."""
+
+    def end(self) -> None:
+        """Take note that there is no more."""
+
+
+class _Json:
+    def __init__(self) -> None:
+        self._entries: list[dict[str, Any]] = []
+
+    def add(self, name: str, outcome: Prediction | StmulnetError) -> None:
+        found = outcome.to_dict() if isinstance(outcome, Prediction) else {"error": str(outcome)}
+        self._entries.append({"video": name, **found})
+
+    def end(self) -> None:
+        print(dumps(self._entries, indent=2, ensure_ascii=False))
+
+
+class _Csv:
+    """A row per video, as soon as there is an answer."""
+
+    def __init__(self, classes: int) -> None:
+        columns = [f"{what}_{rank}" for rank in range(1, classes + 1) for what in ("label", "score")]
+        self._writer = csv_files.DictWriter(sys.stdout, ["video", "num_frames", *columns, "error"], lineterminator="\n")
+        self._writer.writeheader()
+
+    def add(self, name: str, outcome: Prediction | StmulnetError) -> None:
+        row: dict[str, object] = {"video": name}
+        if isinstance(outcome, Prediction):
+            row["num_frames"] = outcome.num_frames
+            for rank, (label, score) in enumerate(outcome.top_k, start=1):
+                row |= {f"label_{rank}": label, f"score_{rank}": f"{score:.6f}"}
+        else:
+            row["error"] = str(outcome)
+        self._writer.writerow(row)
+        sys.stdout.flush()
+
+    def end(self) -> None:
+        pass
+
+
+class _Bars:
+    """Bars for reading; errors are on stderr."""
+
+    def add(self, name: str, outcome: Prediction | StmulnetError) -> None:
+        if isinstance(outcome, Prediction):
+            _print_prediction(name, outcome)
+
+    def end(self) -> None:
+        pass
+
+
+def _print_prediction(name: str, prediction: Prediction) -> None:
     console = Console(highlight=False)
     width = max(len(label) for label, _ in prediction.top_k)
-    console.print(f"[bold]{escape(str(video))}[/bold]", soft_wrap=True)
+    console.print(f"[bold]{escape(name)}[/bold]", soft_wrap=True)
     for label, probability in prediction.top_k:
         filled = round(BAR_WIDTH * probability)
         bar = f"[blue]{'█' * filled}[/blue][dim]{'░' * (BAR_WIDTH - filled)}[/dim]"
         console.print(f"  {escape(label.ljust(width))}  {bar} {100 * probability:5.1f} %", soft_wrap=True)
     seconds = prediction.seconds
-    parts = ", ".join(f"{name} {seconds[name]:.2f} s" for name in ("decode", "flow", "network"))
+    parts = ", ".join(f"{part} {seconds[part]:.2f} s" for part in ("decode", "flow", "network"))
     console.print(f"  [dim]{prediction.num_frames} frames; {parts}; {escape(prediction.preset)}[/dim]", soft_wrap=True)
+
+
+def _write_features(path: Path, predictions: Mapping[Named, Prediction]) -> None:
+    """One row per video that was recognised; nothing is written where there is none."""
+    if not predictions:
+        notice(f"stmulnet predict: {path} is not written: no video was recognised")
+        return
+    tables = {"videos": np.array([shown_name(video) for video in predictions])}
+    for stream in next(iter(predictions.values())).features:
+        rows = [prediction.features[stream] for prediction in predictions.values()]
+        tables[stream] = np.stack(rows).astype(np.float32)
+    with atomic_path(path) as temporary:
+        np.savez(temporary, **tables)  # type: ignore[arg-type] # a suffix other than .npz would be added to

@@ -11,7 +11,7 @@ from stmulnet.video.io import VIDEO_SUFFIXES
 Named = str | Path | int
 
 
-def expand_videos(given: Sequence[Named]) -> list[Named]:
+def expand_videos(given: Sequence[Named] | Sequence[str] | Sequence[Path]) -> list[Named]:
     """The videos that texts stand for, each to be opened by `stmulnet.video.inputs.open_source`.
 
     Args:
@@ -33,6 +33,8 @@ def _expand(item: Named) -> list[Named]:
     if isinstance(item, int) or (isinstance(item, str) and address_scheme(item)):
         return [item]
     path = Path(item)
+    if any("\ud800" <= letter <= "\udfff" for letter in str(item)):
+        raise ConfigError(f"{str(item)!r}: the name of the file is not UTF-8; rename it")
     if path.is_dir():
         return list(_videos_of(path))
     if not path.exists() and str(item).isdecimal():

@@ -309,6 +309,13 @@ def _open_address(address: str, scheme: str, allowed: bool) -> FrameSource:
     return _Fetched(address)
 
 
+def shown_name(given: str | Path | int) -> str:
+    """What a video is called: its path, its address without a password, or the number of the camera."""
+    if isinstance(given, int):
+        return f"camera {given}"
+    return shown_address(given) if isinstance(given, str) and address_scheme(given) else str(given)
+
+
 def shown_address(address: str) -> str:
     """The address without user and password."""
     return re.sub(r"(?<=://)[^/?#]*@", "", address)
