@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "predictor": BASE | {"video", "flow", "datasets", "models", "evaluation"},
     "overlay": BASE | {"video", "flow", "predictor", "evaluation"},
     "explanation": BASE | {"flow", "models", "evaluation", "predictor"},
+    "streaming": BASE | {"video", "flow", "datasets", "evaluation", "predictor", "overlay"},
     "cli": BASE,
 }
 LIGHT = ("models", "flow/tvl1_torch", "training/optim.py")  # import with torch and numpy alone

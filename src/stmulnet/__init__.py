@@ -18,11 +18,13 @@ _PUBLIC = {
     "extract": "stmulnet.commands.extract",
     "import_archive": "stmulnet.commands.import_archive",
     "list_models": "stmulnet.models.zoo",
+    "live": "stmulnet.commands.live",
     "load_model": "stmulnet.models.checkpoint",
     "pack": "stmulnet.commands.pack",
     "predict": "stmulnet.commands.predict",
     "push": "stmulnet.commands.push",
     "save_model": "stmulnet.models.checkpoint",
+    "timeline": "stmulnet.commands.timeline",
     "train": "stmulnet.commands.train",
     "tvl1": "stmulnet.flow.tvl1",
     "verify": "stmulnet.commands.verify",
@@ -43,9 +45,11 @@ if TYPE_CHECKING:
     from stmulnet.commands.evaluate import evaluate as evaluate
     from stmulnet.commands.extract import extract as extract
     from stmulnet.commands.import_archive import import_archive as import_archive
+    from stmulnet.commands.live import live as live
     from stmulnet.commands.pack import pack as pack
     from stmulnet.commands.predict import predict as predict
     from stmulnet.commands.push import push as push
+    from stmulnet.commands.timeline import timeline as timeline
     from stmulnet.commands.train import train as train
     from stmulnet.commands.verify import verify as verify
     from stmulnet.commands.weights import weights as weights

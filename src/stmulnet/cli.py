@@ -31,6 +31,8 @@ VERBS = {
     "ablate": "train variants of a network over several seeds and compare them in a table",
     "evaluate": "the test protocol over a test list",
     "predict": "recognise the action in video files",
+    "timeline": "what is recognised when in a long video",
+    "live": "recognise what a camera or an rtsp stream shows, as it happens",
     "convert": "weights between the authors' MatConvNet files (.mat) and .safetensors",
     "weights": "list, fetch and verify the authors' weight files",
     "push": "weights and a page about them onto the Hugging Face Hub",

@@ -5,6 +5,7 @@
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from stmulnet.console import Advance, progress
 from stmulnet.evaluation.flow_colours import flow_colours, flow_wheel
 from stmulnet.flow.estimate import estimate_flow
 from stmulnet.predictor import Prediction, VideoPredictor
+from stmulnet.predictor.prediction import Ranking
 from stmulnet.video.io import iter_frames, probe, write_video
 
 HEIGHT_PX = 384
@@ -28,6 +30,26 @@ DEFAULT_FPS = 25.0
 INK, SOFT, BAR, WASH = "#1f2933", "#52606d", "#0072b2", "#eef1f4"
 
 Image = NDArray[np.uint8]
+
+
+class Answer(Protocol):
+    """What the panel needs to know of a prediction."""
+
+    @property
+    def label(self) -> str:
+        """The recognised class."""
+
+    @property
+    def top_k(self) -> Ranking:
+        """(class, probability), best first."""
+
+    @property
+    def appearance(self) -> object:
+        """None for a network without appearance stream."""
+
+    @property
+    def motion(self) -> object:
+        """None for a network without motion stream."""
 
 
 def write_overlay(path: Path, video: Path, prediction: Prediction, predictor: VideoPredictor) -> None:
@@ -52,7 +74,7 @@ def write_overlay(path: Path, video: Path, prediction: Prediction, predictor: Vi
         write_video(path, pictures, fps=info.fps or DEFAULT_FPS)
 
 
-def score_panel(name: str, prediction: Prediction, full_px: float | None) -> Image:
+def score_panel(name: str, prediction: Answer, full_px: float | None) -> Image:
     """Draw the scores: label, bars of the best classes and, with ``full_px``, the legend of the flow colours.
 
     Returns:
@@ -102,19 +124,19 @@ def _columns(video: Path, predictor: VideoPredictor, full_px: float, advance: Ad
         )
         colours = list(flow_colours(flow_px, full_px=full_px))
         for frame, colour in zip(chunk[:-1], colours, strict=True):
-            yield [_column(frame), _column(colour)]
+            yield [column(frame), column(colour)]
             advance(1)
-    yield [_column(chunk[-1]), _column(colours[-1])]
+    yield [column(chunk[-1]), column(colours[-1])]
     advance(1)
 
 
 def _frames_only(video: Path, predictor: VideoPredictor, advance: Advance) -> Iterator[list[Image]]:
     for frame in iter_frames(video, short_side=predictor.short_side, threads=predictor.threads):
-        yield [_column(frame)]
+        yield [column(frame)]
         advance(1)
 
 
-def _column(image: Image) -> Image:
+def column(image: Image) -> Image:
     """Scale (H, W, 3) to the height of the overlay and add a white gap at the right."""
     width_px = max(1, round(image.shape[1] * HEIGHT_PX / image.shape[0]))
     shrinks = image.shape[0] > HEIGHT_PX
@@ -122,7 +144,7 @@ def _column(image: Image) -> Image:
     return np.asarray(cv2.copyMakeBorder(scaled, 0, 0, 0, GAP_PX, cv2.BORDER_CONSTANT, value=(255, 255, 255)))
 
 
-def _two_streams(prediction: Prediction) -> bool:
+def _two_streams(prediction: Answer) -> bool:
     return prediction.appearance is not None and prediction.motion is not None
 
 

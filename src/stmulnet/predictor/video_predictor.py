@@ -183,6 +183,21 @@ class VideoPredictor:
         with self._reader() as reader:
             return self._prepare(video, reader, {} if seconds is None else seconds)
 
+    def stored(self, image: Image) -> Image:
+        """A frame or a plane of a field as the network is to see it: through JPEG where that is wanted."""
+        return through_jpeg(image, quality=self.jpeg_quality) if self.jpeg else image
+
+    def score_frames(self, times: list[int], frames: dict[int, Image], fields: dict[int, Image]) -> VideoScores:
+        """Score frames and flow that were read elsewhere, as if they were a video.
+
+        Args:
+            times: Numbers of the sampled frames; they may repeat.
+            frames: These by number, (H, W, 3), uint8, not through JPEG yet; perhaps others.
+            fields: The flow fields of their stacks by number, (2, H, W), 8-bit levels; none without motion stream.
+        """
+        prepared = self._clips(ReadVideo(len(frames), times, frames, fields))
+        return self._score(prepared, {})[0]
+
     def _prepare_each(
         self, videos: Iterable[Video], reader: VideoReader
     ) -> Iterator[tuple[Video, PreparedVideo | StmulnetError, dict[str, float]]]:
@@ -213,7 +228,7 @@ class VideoPredictor:
             yield VideoReader(self.num_frames, workers=None, **options)
             return
         device = str(self.device)
-        with FlowWorkers(self.flow_backend, threads=self.threads, device=device, stored=self._stored) as workers:
+        with FlowWorkers(self.flow_backend, threads=self.threads, device=device, stored=self.stored) as workers:
             yield VideoReader(self.num_frames, workers=workers, **options)
 
     def _prepare(self, video: Given | FrameSource, reader: VideoReader, seconds: dict[str, float]) -> PreparedVideo:
@@ -229,7 +244,7 @@ class VideoPredictor:
     def _clips(self, found: ReadVideo) -> PreparedVideo:
         rgb = flow = None
         if "appearance" in self.model.config.streams:
-            rgb = {number: self._stored(found.frames[number]) for number in found.times}
+            rgb = {number: self.stored(found.frames[number]) for number in found.times}
         if self.flow_record:
             flow = found.fields
         clips = protocol_clips(found.times, rgb, flow, TestTransform(self.model.config.input_size))
@@ -268,9 +283,6 @@ class VideoPredictor:
     def _settings_record(self) -> dict[str, Any]:
         record = dataclasses.asdict(self.settings) | {"short_side": self.short_side, "jpeg": self.jpeg}
         return record if self.flow_record else record | {"flow_backend": None}
-
-    def _stored(self, image: Image) -> Image:
-        return through_jpeg(image, quality=self.jpeg_quality) if self.jpeg else image
 
     def _ranking(self, scores: NDArray[np.float64] | None) -> Ranking | None:
         return None if scores is None else top_classes(scores, self.class_names, self.top)

@@ -1,0 +1,1 @@
+"""Videos of any length, and sources that never end: sliding windows over a stream of frames."""

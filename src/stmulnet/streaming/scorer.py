@@ -1,0 +1,112 @@
+"""Sliding windows over a stream of frames, scored one after the other in bounded memory."""
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stmulnet.evaluation.protocol import VideoScores
+from stmulnet.predictor import VideoPredictor
+from stmulnet.streaming.fields import FieldMaker, FlowFrame, compute_fields, with_flow
+from stmulnet.streaming.windows import Window, Windowing, fields_of
+from stmulnet.video.ahead import in_thread
+
+Image = NDArray[np.uint8]
+AHEAD_FRAMES = 32  # frames with flow that wait for the network
+LEAVE_SEC = 60.0  # whoever stops waits for a few pairs of flow
+
+
+class Step(NamedTuple):
+    """One frame further: the frame (None at the end of the stream) and the window that ends with it, if one does."""
+
+    frame: FlowFrame | None
+    window: "WindowScores | None"
+
+
+@dataclass(frozen=True)
+class WindowScores:
+    """Raw scores of one window."""
+
+    window: Window
+    scores: VideoScores
+
+
+class WindowScorer:
+    """Scores sliding windows: each frame is taken once, each flow field computed once.
+
+    A thread reads frames and computes flow, of several pairs in parallel, ahead of the network. What is kept are the
+    frames and 8-bit fields of one window, and those that wait: memory does not depend on the length of the stream.
+
+    The scores of a window are those of the test protocol on exactly its frames: no flow leads into or out of it.
+
+    Args:
+        predictor: Network, device, size of the frames, flow.
+        windowing: Where the windows lie.
+        all_flow: Compute every field, not only those that a window needs.
+    """
+
+    def __init__(self, predictor: VideoPredictor, windowing: Windowing, *, all_flow: bool = False) -> None:
+        predictor.model.config.check_frames(windowing.count)
+        self.predictor = predictor
+        self.windowing = windowing
+        self._needs: Callable[[int], bool] = (lambda number: True) if all_flow else windowing.needs_field
+        self._make_fields = FieldMaker(predictor)
+
+    def windows(self, frames: Iterable[Image]) -> Iterator[WindowScores]:
+        """Score the windows of a stream, in their order; as `steps`."""
+        return (step.window for step in self.steps(frames) if step.window is not None)
+
+    def steps(self, frames: Iterable[Image]) -> Generator[Step, None, None]:
+        """Go through a stream frame by frame.
+
+        Args:
+            frames: RGB (H, W, 3), uint8, all of one size; each an array of its own.
+
+        Yields:
+            A step for every frame and, if a window is left at the end of the stream, one more.
+
+        Raises:
+            VideoTooShortError: The stream has fewer than 11 frames.
+            VideoDecodeError: ``frames`` raised it; the windows before the damage have been given.
+            ConfigError: Frames of another kind or of several sizes.
+        """
+        kept = _Kept(self.windowing.frames)
+        index = 0
+        stream = with_flow(frames, self._make_fields, self._needs, short_side=self.predictor.short_side)
+        with closing(in_thread(stream, ahead=AHEAD_FRAMES, name="timeline", leave_sec=LEAVE_SEC)) as ahead:
+            for frame in ahead:
+                kept.add(frame)
+                window = self.windowing.window(index)
+                ends = frame.number == window.last
+                yield Step(frame, self._score(kept, window) if ends else None)
+                index += ends
+        if left := self.windowing.last_window(kept.newest, index):
+            yield Step(None, self._score(kept, left))
+
+    def _score(self, kept: "_Kept", window: Window) -> WindowScores:
+        times = self.windowing.sampled(window)
+        if self._make_fields.needed:  # the last window, moved back, may need others than complete windows do
+            missing = [number for number in fields_of(times) if number not in kept.fields]
+            kept.fields |= compute_fields(kept.images, missing, self._make_fields)
+        return WindowScores(window, self.predictor.score_frames(times, kept.images, kept.fields))
+
+
+class _Kept:
+    """The frames and fields of the newest ``size`` frames."""
+
+    def __init__(self, size: int) -> None:
+        self.images: dict[int, Image] = {}
+        self.fields: dict[int, Image] = {}
+        self.newest = 0
+        self._size = size
+
+    def add(self, frame: FlowFrame) -> None:
+        self.newest = frame.number
+        self.images[frame.number] = frame.image
+        if frame.field is not None:
+            self.fields[frame.number - 1] = frame.field
+        self.images.pop(frame.number - self._size, None)
+        self.fields.pop(frame.number - self._size, None)
