@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "overlay": BASE | {"video", "flow", "predictor", "evaluation"},
     "explanation": BASE | {"flow", "models", "evaluation", "predictor"},
     "streaming": BASE | {"video", "flow", "datasets", "evaluation", "predictor", "overlay"},
+    "serving": BASE | {"video", "flow", "datasets", "models", "evaluation", "predictor", "explanation", "streaming"},
     "cli": BASE,
 }
 LIGHT = ("models", "flow/tvl1_torch", "training/optim.py")  # import with torch and numpy alone

@@ -149,13 +149,18 @@ def test_examples_of_the_page_on_networks(workplace: Path) -> None:
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_commands_exist(words: list[str], workplace: Path) -> None:
-    words = [word for word in words if word != "CI=1"]
+    while re.match(r"[A-Z_]+=", words[0]):
+        words = words[1:]
     if words[0] == "stmulnet":
         assert parse(words)
     elif words[0] == "make":
         assert re.search(rf"^{words[1]}:", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    elif words[0] == "curl":  # see the tests of the server
+        assert words[-1].endswith("/api/predict")
+        assert "video=@clip.avi" in words
     else:
-        assert words == ["pip", "install", "-c", "constraints.txt", ".[train]"]
+        assert words[:-1] == ["pip", "install", "-c", "constraints.txt"]
+        assert words[-1] in (".[train]", ".[serve]")
 
 
 def test_every_command_is_in_the_readme() -> None:

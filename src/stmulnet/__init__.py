@@ -24,6 +24,7 @@ _PUBLIC = {
     "predict": "stmulnet.commands.predict",
     "push": "stmulnet.commands.push",
     "save_model": "stmulnet.models.checkpoint",
+    "serve": "stmulnet.commands.serve",
     "timeline": "stmulnet.commands.timeline",
     "train": "stmulnet.commands.train",
     "tvl1": "stmulnet.flow.tvl1",
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from stmulnet.commands.pack import pack as pack
     from stmulnet.commands.predict import predict as predict
     from stmulnet.commands.push import push as push
+    from stmulnet.commands.serve import serve as serve
     from stmulnet.commands.timeline import timeline as timeline
     from stmulnet.commands.train import train as train
     from stmulnet.commands.verify import verify as verify

@@ -33,6 +33,7 @@ VERBS = {
     "predict": "recognise the action in video files",
     "timeline": "what is recognised when in a long video",
     "live": "recognise what a camera or an rtsp stream shows, as it happens",
+    "serve": "a web page and an HTTP interface that recognise actions",
     "convert": "weights between the authors' MatConvNet files (.mat) and .safetensors",
     "weights": "list, fetch and verify the authors' weight files",
     "push": "weights and a page about them onto the Hugging Face Hub",

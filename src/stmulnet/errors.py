@@ -41,6 +41,14 @@ class HubError(CheckpointError):
     """The hub cannot be reached, or refuses, or has no such weight file."""
 
 
+class LimitError(StmulnetError):
+    """A video is larger or longer than whoever serves the network allows."""
+
+
+class BusyError(StmulnetError):
+    """So many wait already that another one is sent away."""
+
+
 class WeightFileWarning(UserWarning):
     """Something about a weight file is odd, e.g. its name contradicts its content; says what counts."""
 

@@ -151,6 +151,18 @@ class VideoPredictor:
             scores, features = self._score(prepared, seconds)
         return self._answer(scores, features, prepared.num_frames, seconds)
 
+    def predict_prepared(self, prepared: PreparedVideo, *, seconds: dict[str, float] | None = None) -> Prediction:
+        """Recognise the action in a video that `prepare` has read.
+
+        Args:
+            prepared: From `prepare` of this predictor.
+            seconds: What `prepare` has noted.
+        """
+        seconds = {} if seconds is None else seconds
+        scores, features = self._score(prepared, seconds)
+        seconds["total"] = sum(seconds.values())
+        return self._answer(scores, features, prepared.num_frames, seconds)
+
     def predict_many(self, videos: Iterable[Video]) -> Iterator[tuple[Video, Prediction | StmulnetError]]:
         """Recognise the actions in many videos: while the network sees one, the next is decoded and gets its flow.
 

@@ -90,6 +90,33 @@ def probe(path: Path | str) -> VideoInfo:
     return VideoInfo(width, height, fps, hint, duration_s, codec, rotation)
 
 
+def coded_length(path: Path | str, *, at_most: int) -> tuple[int, float]:
+    """Number of coded frames, and seconds of video, by the packets of the file: whatever its header says.
+
+    Nothing is decoded, so that this costs little more than reading the file.
+
+    Args:
+        path: The file.
+        at_most: Packets after which to stop: a file with more of them has this number.
+
+    Raises:
+        VideoDecodeError: The file is missing, refused or damaged, or has no video.
+    """
+    path = Path(path)
+    count, end_s = 0, 0.0
+    with _open(path) as (container, stream):
+        start_s = float((stream.start_time or 0) * stream.time_base)
+        try:
+            for packet in container.demux(stream):
+                if packet.size:
+                    count, end_s = count + 1, max(end_s, _packet_end_seconds(packet) - start_s)
+                if count >= at_most:
+                    break
+        except av.FFmpegError as error:
+            raise VideoDecodeError(f"{path}: {_damaged_after(count)} ({error.strerror or error})") from error
+    return count, end_s
+
+
 def iter_frames(path: Path | str, *, short_side: int | None = None, threads: int = 1) -> Iterator[Image]:
     """Decode a video frame by frame, in display order, turned as its metadata says.
 
