@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from benchmarks.baselines.conv3d import Conv3dNetwork, same_scores
 
+from stmulnet.memory import keep_freed_memory
 from stmulnet.models.multiplier import MultiplierNetwork
 from stmulnet.models.zoo import create_model
 from stmulnet.training.batchnorm import SigmaAverage
@@ -75,6 +76,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peak-of", choices=KINDS, help="print the peak memory of one kind in GB, and end")
     options = parser.parse_args()
+    keep_freed_memory()  # as training does
     if options.peak_of:
         step = make_step(options.peak_of)
         for _ in range(2):

@@ -21,6 +21,7 @@ from stmulnet.evaluation.clip_views import ViewsName, check_frames, view_maker
 from stmulnet.evaluation.journal import Journal, read_journals
 from stmulnet.evaluation.protocol import ScoredVideo, ScoreTable, score_each, score_table
 from stmulnet.files import sha256_of
+from stmulnet.memory import keep_freed_memory
 from stmulnet.models.catalog import locate
 from stmulnet.models.checkpoint import load_model
 from stmulnet.models.multiplier import Network
@@ -152,6 +153,7 @@ def score_videos(
     """
     if not len(videos):
         raise AnnotationError("the annotation's validation list is empty; make it anew from the official lists")
+    keep_freed_memory()
     rank, _ = distributed.place()
     done = _scored_before(journal, key or {}, len(videos))
     missing = [index for index, record in enumerate(videos.records) if record.video not in done]

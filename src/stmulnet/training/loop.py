@@ -17,6 +17,7 @@ from stmulnet.console import Advance, notice, progress
 from stmulnet.datasets.base import ClipSample, TwoStreamDataset
 from stmulnet.datasets.loading import ClipLoader, loader_errors
 from stmulnet.errors import StmulnetError
+from stmulnet.memory import keep_freed_memory
 from stmulnet.models.multiplier import Network, TwoStreamOutput
 from stmulnet.training.batchnorm import SigmaAverage, freeze
 from stmulnet.training.checkpoints import Checkpoints, State, saving
@@ -70,6 +71,7 @@ class Loop:
         validation: TwoStreamDataset | None,
         run: Path,
     ) -> None:
+        keep_freed_memory()
         self.fabric, self.config, self.run_folder = fabric, config, run
         self.training, self.validation = training, validation
         self.model: Network = fabric.to_device(model)  # type: ignore[assignment]
