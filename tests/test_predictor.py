@@ -14,6 +14,7 @@ from stmulnet.datasets.sampling import UniformFrames
 from stmulnet.errors import CheckpointError, ConfigError, VideoDecodeError, VideoTooShortError
 from stmulnet.evaluation.protocol import video_scores
 from stmulnet.models.checkpoint import load_model
+from stmulnet.models.optimize import optimize
 from stmulnet.models.zoo import create_model
 from stmulnet.predictor import VideoPredictor, consecutive_runs, presets
 from stmulnet.video.extract import extract_videos
@@ -169,7 +170,8 @@ def test_presets(tiny_project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> 
         return found.num_frames, found.flow_backend, found.precision, found.mirrored
 
     for has_bf16, fast in ((True, "bf16"), (False, "float32")):
-        monkeypatch.setattr(presets, "_has_bf16", lambda device, has_bf16=has_bf16: has_bf16)
+        dtype = torch.bfloat16 if has_bf16 else torch.float32
+        monkeypatch.setattr(presets, "fast_dtype", lambda device, dtype=dtype: dtype)
         assert settings() == (25, "tvl1", "float32", True)
         assert settings(preset="fast") == (10, "dis", fast, False)
         assert settings(preset="fast", num_frames=7, flow_backend="tvl1", mirrored=True) == (7, "tvl1", fast, True)
@@ -204,9 +206,29 @@ def test_bf16_is_near_float32_and_said(tiny_project: TinyProject) -> None:
         "flow_backend": "tvl1",
         "precision": "bf16",
         "mirrored": True,
+        "optimized": True,
         "short_side": 64,
         "jpeg": False,
     }
+
+
+def test_optimised_networks_count_as_they_are(tiny_project: TinyProject) -> None:
+    video = sorted(tiny_project.videos.rglob("*_g01_*.avi"))[3]
+    for dtype, precision in ((torch.float32, "float32"), (torch.bfloat16, "bf16")):
+        network = optimize(load_model(tiny_project.weights), dtype=dtype)
+        predictor = VideoPredictor(network, num_frames=6, features=True, threads=1)
+        assert (predictor.settings.precision, predictor.settings.optimized) == (precision, True)
+        prediction = predictor(video)
+        other = VideoPredictor(tiny_project.weights, num_frames=6, threads=1)(video).scores.fused
+        np.testing.assert_allclose(prediction.scores.fused, other, atol=0.05 * np.abs(other).max())
+        assert prediction.scores.motion is not None
+        fc = network.get_submodule("motion.head.fc")
+        assert isinstance(fc, torch.nn.Conv2d)
+        assert fc.bias is not None
+        scores = fc.weight.detach().double().numpy()[:, :, 0, 0] @ prediction.features["motion"]
+        np.testing.assert_allclose(scores + fc.bias.detach().numpy(), prediction.scores.motion, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ConfigError, match="the network was optimised for bf16, not for float32"):
+        VideoPredictor(network, precision="float32")
 
 
 def test_features_are_the_means_of_what_the_classifiers_see(tiny_project: TinyProject) -> None:

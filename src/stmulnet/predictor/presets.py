@@ -11,6 +11,8 @@ from torch import Tensor
 from stmulnet.constants import TEST_FRAMES
 from stmulnet.errors import ConfigError
 from stmulnet.evaluation.clip_views import Clip, ViewMaker, official_views
+from stmulnet.models.multiplier import Network
+from stmulnet.models.optimize import fast_dtype, optimize
 from stmulnet.values import in_words
 
 Preset = Literal["paper", "fast"]
@@ -26,12 +28,14 @@ class Settings:
         flow_backend: Implementation of the flow, see `stmulnet.flow.estimate.estimate_flow`.
         precision: Numbers of the network: float32 or bf16.
         mirrored: Whether the scores are averaged with those of the mirrored clip.
+        optimized: Whether the network is made fast for inference (`stmulnet.models.optimize`); bf16 needs that.
     """
 
     num_frames: int
     flow_backend: str
     precision: Precision
     mirrored: bool
+    optimized: bool
 
     @property
     def views(self) -> ViewMaker:
@@ -43,11 +47,11 @@ class Settings:
         return dataclasses.replace(self, **{name: value for name, value in given.items() if value is not None})
 
 
-_BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
+_DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 PRESETS: dict[str, Settings] = {
-    "paper": Settings(num_frames=TEST_FRAMES, flow_backend="tvl1", precision="float32", mirrored=True),
-    "fast": Settings(num_frames=10, flow_backend="dis", precision="bf16", mirrored=False),
+    "paper": Settings(num_frames=TEST_FRAMES, flow_backend="tvl1", precision="float32", mirrored=True, optimized=False),
+    "fast": Settings(num_frames=10, flow_backend="dis", precision="bf16", mirrored=False, optimized=True),
 }
 
 
@@ -62,26 +66,46 @@ def preset_settings(preset: str) -> Settings:
     return PRESETS[preset]
 
 
-def choose_precision(preset: Precision, given: str | None, device: torch.device) -> Precision:
-    """The precision to use: the given one, or else the preset's; its bf16 only where the device computes with it.
+def choose_settings(preset: str, device: torch.device, **given: Any) -> Settings:
+    """The settings of a preset with what is given, and not None, in place of its own.
 
-    Elsewhere bf16 is made from float32, which takes longer.
+    The preset's bf16 becomes float32 where the device does not compute with bf16, which would be slower there.
 
     Raises:
-        ConfigError: No precision that is offered.
+        ConfigError: There is no such preset or precision.
     """
-    if given not in (None, "float32", "bf16"):
-        raise ConfigError(f"precision must be {in_words(Precision)}, got {given!r}")
-    if given is not None:
-        return "bf16" if given == "bf16" else "float32"
-    return preset if _has_bf16(device) else "float32"
+    settings = preset_settings(preset)
+    if given.get("precision") not in (None, "float32", "bf16"):
+        raise ConfigError(f"precision must be {in_words(Precision)}, got {given['precision']!r}")
+    if settings.precision == "bf16" and fast_dtype(device) != torch.bfloat16:
+        settings = settings.replaced(precision="float32")
+    settings = settings.replaced(**given)
+    return settings.replaced(optimized=settings.optimized or settings.precision == "bf16")
 
 
-def _has_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in older releases of torch
-    return device.type == "cpu" and any(capabilities.get(name, False) for name in _BF16_INSTRUCTIONS)
+def prepare_network(
+    model: Network, settings: Settings, device: torch.device, precision: str | None = None
+) -> tuple[Network, Settings]:
+    """The network that computes the scores, the given one or a faster copy, and the settings that it then has.
+
+    Args:
+        model: On the device; perhaps optimised already, which then counts.
+        settings: What is wanted.
+        device: Where it computes.
+        precision: What was explicitly asked for; None if nothing.
+
+    Raises:
+        ConfigError: An optimised network of another precision than explicitly asked for.
+    """
+    if not settings.optimized and not model.fused:
+        return model, settings
+    if not model.fused:
+        return optimize(model, device=device, dtype=_DTYPES[settings.precision]), settings
+    is_bf16 = any(tensor.dtype == torch.bfloat16 for tensor in model.state_dict().values())
+    found: Precision = "bf16" if is_bf16 else "float32"
+    if precision not in (None, found):
+        raise ConfigError(f"the network was optimised for {found}, not for {precision}; give the one it was made from")
+    return model, settings.replaced(optimized=True, precision=found)
 
 
 def _as_it_is(rgb: Tensor | None, flow: Tensor | None) -> Iterator[Clip]:
