@@ -113,6 +113,18 @@ def test_clips_of_the_data_page(workplace: Path, tiny_project: TinyProject, caps
     assert any(name in lines[0] for name in tiny_project.class_names)
 
 
+def test_python_block_of_the_page_on_explanations(
+    workplace: Path, tiny_project: TinyProject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = blocks(PROJECT / "docs" / "explain.md", "python")
+    weights, video = (workplace / path for path in re.findall(r'"(runs/demo/[^"]+)"', code))
+    for path, source in ((weights, tiny_project.weights), (video, tiny_project.videos / Path(*video.parts[-2:]))):
+        path.parent.mkdir(parents=True)
+        shutil.copy(source, path)
+    exec(compile(code, "explain.md", "exec"), {})
+    assert capsys.readouterr().out.startswith(tuple(tiny_project.class_names))
+
+
 NETWORKS = PROJECT / "docs" / "networks.md"
 
 

@@ -15,6 +15,7 @@ _PUBLIC = {
     "convert": "stmulnet.commands.convert",
     "create_model": "stmulnet.models.zoo",
     "evaluate": "stmulnet.commands.evaluate",
+    "explain": "stmulnet.commands.explain",
     "extract": "stmulnet.commands.extract",
     "import_archive": "stmulnet.commands.import_archive",
     "list_models": "stmulnet.models.zoo",
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from stmulnet.commands.annotate import annotate as annotate
     from stmulnet.commands.convert import convert as convert
     from stmulnet.commands.evaluate import evaluate as evaluate
+    from stmulnet.commands.explain import explain as explain
     from stmulnet.commands.extract import extract as extract
     from stmulnet.commands.import_archive import import_archive as import_archive
     from stmulnet.commands.live import live as live

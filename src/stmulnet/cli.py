@@ -31,6 +31,7 @@ VERBS = {
     "ablate": "train variants of a network over several seeds and compare them in a table",
     "evaluate": "the test protocol over a test list",
     "predict": "recognise the action in video files",
+    "explain": "why a network answers what it answers: gate maps, Grad-CAM, frames that count, as a page",
     "timeline": "what is recognised when in a long video",
     "live": "recognise what a camera or an rtsp stream shows, as it happens",
     "serve": "a web page and an HTTP interface that recognise actions",
@@ -232,12 +233,12 @@ def _make_parser(verb: str, function: Callable[..., Any], positional: Sequence[s
 
 
 def _positional(hint: Any, *, optional: bool) -> dict[str, Any]:
-    """What argparse needs to know about an argument without a name; ``optional`` is for lists, ``list[str] | None``."""
+    """What argparse needs to know about an argument without a name; an optional one may be left out."""
     for part in (hint, *get_args(hint)):
         if get_origin(part) is list:
             several = {"nargs": "*", "default": None} if optional else {"nargs": "+"}
             return {"type": get_args(part)[0], **several}
-    return {"type": hint}
+    return {"type": hint, "nargs": "?", "default": None} if optional else {"type": hint}
 
 
 def _with_underscores(argument: str) -> str:

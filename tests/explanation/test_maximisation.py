@@ -11,7 +11,7 @@ from stmulnet.models.multiplier import Network
 @pytest.mark.parametrize(("stream", "channels"), [("appearance", 3), ("motion", 20)])
 def test_the_score_rises(stream: str, channels: int, capsys: pytest.CaptureFixture[str]) -> None:
     model = network()
-    found = maximise(model, 2, stream, steps=16)  # type: ignore[arg-type]
+    found = maximise(model, 2, stream, steps=16)
     assert found.levels.shape == (channels, 64, 64)
     assert 0 <= found.levels.min() < found.levels.max() <= 255
     assert found.score > found.start

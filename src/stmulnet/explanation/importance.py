@@ -18,12 +18,15 @@ from stmulnet.models.multiplier import MultiplierNetwork, Network, TwoStreamOutp
 from stmulnet.models.resnet import Stream
 from stmulnet.models.temporal import TemporalConv
 from stmulnet.predictor import PreparedVideo
+from stmulnet.predictor.presets import Precision
 
 Drops = dict[str, dict[str, NDArray[np.float32]]]
 INPUTS = {"appearance": "rgb", "motion": "flow"}
 
 
-def frame_importance(model: Network, prepared: PreparedVideo, target: int) -> Drops:
+def frame_importance(
+    model: Network, prepared: PreparedVideo, target: int, *, precision: Precision = "float32"
+) -> Drops:
     """How far the raw score of a class falls when a frame is hidden, with a progress bar.
 
     Hidden means: its RGB image, its flow stack or both are replaced by the mean that the network subtracts, so that it
@@ -34,6 +37,7 @@ def frame_importance(model: Network, prepared: PreparedVideo, target: int) -> Dr
         model: Network.
         prepared: What it sees of a video, see ``VideoPredictor.prepare``.
         target: The class, 0-based.
+        precision: Numbers of the stages; the scores are made of them in float32 in any case.
 
     Returns:
         By what is hidden ("rgb", "flow", "both"; a single stream has its one input) and by score ("appearance",
@@ -49,7 +53,7 @@ def frame_importance(model: Network, prepared: PreparedVideo, target: int) -> Dr
     frames = sorted(set(prepared.times))
     falls: dict[int, NDArray[np.float32]] = {}
     with at_rest(model), torch.inference_mode(), progress(len(frames), "importance", "frames") as advance:
-        replay = Replay(model, clips)
+        replay = Replay(model, clips, precision)
         whole = _class_scores(replay.output, target)
         for frame in frames:
             places = [place for place, time in enumerate(prepared.times) if time == frame]
@@ -90,8 +94,9 @@ class Replay:
     the first pass.
     """
 
-    def __init__(self, model: Network, clips: Sequence[Tensor]) -> None:
+    def __init__(self, model: Network, clips: Sequence[Tensor], precision: Precision = "float32") -> None:
         self.model = model
+        self.precision = precision
         self.frames = clips[0].shape[1]
         self.streams: list[Stream] = [model.get_submodule(name) for name in model.config.streams]  # type: ignore[misc]
         folded = [model.fold(clip, INPUTS[name]) for name, clip in zip(model.config.streams, clips, strict=True)]  # type: ignore[arg-type]
@@ -134,13 +139,16 @@ class Replay:
         )
 
     def _stage(self, stage: int, states: Sequence[Tensor], frames: int) -> list[Tensor]:
-        if isinstance(self.model, MultiplierNetwork):
-            return list(self.model.stage(stage, states[0], states[1], frames))
-        return [self.streams[0].stage(stage, states[0], frames)]
+        with torch.autocast(states[0].device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            if isinstance(self.model, MultiplierNetwork):
+                return list(self.model.stage(stage, states[0], states[1], frames))
+            return [self.streams[0].stage(stage, states[0], frames)]
 
     def _head(self, states: Sequence[Tensor]) -> TwoStreamOutput:
-        maps = dict(zip(self.model.config.streams, states, strict=True))
-        logits = {name: self.model.get_submodule(name).head(state, self.frames) for name, state in maps.items()}  # type: ignore[operator]
+        logits = {
+            name: stream.head(state.to(self.model.rgb_mean.dtype), self.frames)
+            for name, stream, state in zip(self.model.config.streams, self.streams, states, strict=True)
+        }
         return joint_output(logits.get("appearance"), logits.get("motion"))
 
     def _reach(self, stage: int) -> int:

@@ -7,7 +7,6 @@ two-stream networks in this way.
 # T frames, C channels, S x S pixels
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -45,9 +44,7 @@ class Maximised:
     score: float
 
 
-def maximise(
-    model: Network, target: int, stream: Literal["appearance", "motion"], *, steps: int = STEPS, seed: int = 0
-) -> Maximised:
+def maximise(model: Network, target: int, stream: str, *, steps: int = STEPS, seed: int = 0) -> Maximised:
     """Look for the still image, or the stack of flow fields, that gives a class the highest raw score in one stream.
 
     The image (or stack) is the same in all frames of a short clip; the other stream sees its mean, grey or standstill.
@@ -58,7 +55,7 @@ def maximise(
     Args:
         model: Network.
         target: The class, 0-based.
-        stream: Whose score, and whose input.
+        stream: "appearance" or "motion": whose score, and whose input.
         steps: Steps of the ascent.
         seed: Of the noise and the shifts; the same seed gives the same image on the same machine.
 
@@ -75,6 +72,11 @@ def maximise(
         raise ConfigError(f"steps must be 1 or more, got {steps}")
     with at_rest(model), torch.enable_grad():
         return _Ascent(model, target, stream, seed).climb(steps)
+
+
+def maximise_streams(model: Network, target: int, *, steps: int = STEPS, seed: int = 0) -> dict[str, Maximised]:
+    """`maximise` for each stream of the network, by its name."""
+    return {stream: maximise(model, target, stream, steps=steps, seed=seed) for stream in model.config.streams}
 
 
 class _Ascent:
