@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from tests.conftest import TinyProject
 
 from stmulnet import cli
 from stmulnet.commands.timeline import timeline
-from stmulnet.errors import ConfigError, VideoDecodeError
+from stmulnet.errors import ConfigError, DatasetError, VideoDecodeError
 from stmulnet.models.zoo import create_model
 from stmulnet.predictor import VideoPredictor
 from stmulnet.streaming.overlay import overlay_pictures
@@ -105,6 +106,16 @@ def test_a_damaged_video_keeps_what_is_before_the_damage(
     assert f" s kept in {out}" in error
     assert json.loads((out / "timeline.json").read_text())["complete"] is False
     assert rows_of(out / "timeline.csv")
+
+
+def test_a_damaged_image_of_a_folder(tiny_project: TinyProject, tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    shutil.copytree(next((tiny_project.dataset / "images").iterdir()), folder)
+    last = sorted(folder.iterdir())[-1]
+    last.write_bytes(last.read_bytes()[:200])
+    with pytest.raises(DatasetError, match=rf"{last.name}.*; 1 window up to 1\.5 s kept in {tmp_path / 'out'}"):
+        timeline(str(folder), weights=tiny_project.weights, out=tmp_path / "out", fps=8, window=1.5, stride=1, **FAST)
+    assert rows_of(tmp_path / "out" / "timeline.csv")
 
 
 def test_nothing_is_left_where_nothing_was_found(tiny_project: TinyProject, film: Path, tmp_path: Path) -> None:

@@ -97,6 +97,15 @@ def test_json(tmp_path: Path) -> None:
     assert len(text.splitlines()) < 50
 
 
+def test_in_a_notebook() -> None:
+    page = timeline([0, 0, 2, 0])._repr_html_()
+    assert "dir/ä.mp4" in page
+    assert page.count("<tr>") == 4
+    assert "$jump$" in page
+    assert "4 windows of 50 frames" in page
+    assert "and 70 more" in timeline([0, 1] * 60)._repr_html_()
+
+
 def test_leading_classes_are_those_recognised_most_often() -> None:
     assert leading_classes(timeline([2, 2, 1, 2, 1, 0]), 3) == [2, 1, 0]
 
@@ -120,12 +129,15 @@ def test_plot(found: Timeline, tmp_path: Path) -> None:
     curves = figure.axes[0]
     assert all(len(line.get_xdata()) <= MAX_POINTS + 2 for line in curves.lines)  # type: ignore[arg-type]
     assert {text.get_text() for text in curves.texts} == set(found.class_names)
+    assert figure.texts[0].get_text() == "ä.mp4"
     write_plot(tmp_path / "t.png", found)
     assert (tmp_path / "t.png").read_bytes()[:4] == b"\x89PNG"
     assert [path.name for path in tmp_path.iterdir()] == ["t.png"]
 
 
 def test_plot_of_many_classes_names_the_leading_ones_and_sums_the_others() -> None:
+    six = timeline([0, 1, 2], names=list("abcdef"))
+    assert {text.get_text() for text in timeline_figure(six).axes[0].texts} == set("abcdef")
     found = timeline([0, 1, 2, 3, 4, 5, 6, 0], names=[f"class {number}" for number in range(30)])
     labels = {text.get_text() for text in timeline_figure(found).axes[0].texts}
     assert "the other 25 together" in labels

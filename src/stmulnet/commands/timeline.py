@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from stmulnet.console import Advance, counted, notice, progress
-from stmulnet.errors import ConfigError, VideoDecodeError
+from stmulnet.errors import ConfigError, DatasetError, VideoDecodeError
 from stmulnet.files import check_output
 from stmulnet.predictor import VideoPredictor
 from stmulnet.streaming.overlay import overlay_pictures
@@ -36,6 +36,9 @@ class TimelineSummary:
     def exit_code(self) -> int:
         """0: everything else is an error."""
         return 0
+
+    def _repr_html_(self) -> str:
+        return self.timeline._repr_html_()
 
 
 def timeline(
@@ -155,9 +158,9 @@ def _record(
         if kept := _keep(recorder):
             raise KeyboardInterrupt(kept) from interruption
         raise
-    except VideoDecodeError as error:
+    except (VideoDecodeError, DatasetError) as error:
         if kept := _keep(recorder):
-            raise VideoDecodeError(f"{error}; {kept}") from error
+            raise type(error)(f"{error}; {kept}") from error
         raise
 
 

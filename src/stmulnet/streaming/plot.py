@@ -55,8 +55,8 @@ def timeline_figure(timeline: Timeline) -> Figure:
         axes.spines[:].set_visible(False)
         axes.tick_params(colors=SOFT, length=0)
     length = "" if timeline.complete else f", read up to {end:.0f} s"
-    title = f"{timeline.source}{length}"
-    figure.text(0.065, 0.93, title[-100:], color=INK, fontsize=13, parse_math=False)
+    name = timeline.source.rstrip("/").rpartition("/")[2]
+    figure.text(0.065, 0.93, f"{name[-90:]}{length}", color=INK, fontsize=13, parse_math=False)
     return figure
 
 
@@ -79,7 +79,8 @@ def _draw_curves(axes: Axes, timeline: Timeline, classes: list[int]) -> None:
     if rest:
         others = np.clip(1 - probabilities[:, classes].sum(axis=1), 0, 1)
         heights.append(_extended(others))
-        names.append(f"the other {rest} together" if rest > 1 else "the other class")
+        (one, *_) = (index for index in range(len(timeline.class_names)) if index not in classes)
+        names.append(f"the other {rest} together" if rest > 1 else _label(timeline, one))
         colours.append(OTHER)
     for place, (values, colour) in enumerate(zip(heights, colours, strict=True)):
         axes.plot(
@@ -147,11 +148,11 @@ def _draw_segments(axes: Axes, timeline: Timeline, classes: list[int]) -> None:
         axes.barh(0, width, left=segment.start_s, height=1, color=colour_of.get(segment.label, OTHER))
         if len(segments) <= MAX_DIVIDED:
             axes.axvline(segment.end_s, color="white", linewidth=1)
-        if width > 0.011 * length * min(len(segment.label), MAX_LABEL):  # room for the name
+        if width > 0.0092 * length * min(len(segment.label), MAX_LABEL):  # room for the name
             middle = segment.start_s + width / 2
             name = _shortened(segment.label)
             ink = INK if colour_of.get(segment.label, OTHER) in PALE else "white"
-            axes.text(middle, 0, name, color=ink, ha="center", va="center", fontsize=9, parse_math=False)
+            axes.text(middle, 0, name, color=ink, ha="center", va="center", fontsize=8.5, parse_math=False)
     axes.set_ylim(-0.5, 0.5)
     axes.set_yticks([])
     in_minutes = timeline.times[-1, 1] >= 180

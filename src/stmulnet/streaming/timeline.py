@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from stmulnet.evaluation.metrics import predictions, softmax
 from stmulnet.files import write_text
+from stmulnet.rendering import table_html
 from stmulnet.streaming.scorer import WindowScores
 from stmulnet.streaming.windows import Window, Windowing
 
 DECIMALS = 6  # of scores in files: more than the network's single precision has
+SHOWN_SEGMENTS = 50  # in a notebook
 CSV_COLUMNS = ("first_frame", "last_frame", "start_s", "end_s", "label", "score")
 
 Scores = NDArray[np.float64]
@@ -129,6 +131,17 @@ class Timeline:
             "probabilities": _rounded(self.probabilities),
             "scores": {name: None if scores is None else _rounded(scores) for name, scores in streams.items()},
         }
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (segment.label, f"{segment.start_s:.1f}", f"{segment.end_s:.1f}", f"{100 * segment.score:.1f}")
+            for segment in self.segments()
+        ]
+        left_out = [f"and {len(rows) - SHOWN_SEGMENTS} more"] if len(rows) > SHOWN_SEGMENTS else []
+        read = "" if self.complete else ", not read to its end"
+        notes = [*left_out, f"{len(self.windows)} windows of {self.num_frames} frames{read}", self.preset]
+        header = ["class", "from s", "to s", "probability %"]
+        return table_html(header, rows[:SHOWN_SEGMENTS], title=self.source, notes=notes)
 
     def to_json(self, path: Path) -> None:
         """Write `to_dict` as JSON: one line per segment, window and row of scores."""
