@@ -21,6 +21,7 @@ import av.sidedata.sidedata
 import cv2
 import numpy as np
 import numpy.typing as npt
+from av.video.reformatter import VideoReformatter
 
 from stmulnet.errors import ConfigError, VideoDecodeError
 from stmulnet.files import atomic_path
@@ -304,6 +305,7 @@ def displayed_frames(container: Any, stream: Any, path: Path | str) -> Iterator[
     count = packets = 0
     end_s = 0.0
     shape: tuple[int, ...] | None = None
+    to_rgb = VideoReformatter()  # one for all: the frames' own ones each start threads, which takes more than the work
     try:
         for packet in container.demux(stream):
             if packet.is_corrupt:
@@ -314,7 +316,7 @@ def displayed_frames(container: Any, stream: Any, path: Path | str) -> Iterator[
             for frame in packet.decode():
                 if frame.is_corrupt:
                     raise VideoDecodeError(f"{path}: {_damaged_after(count)} (a frame is damaged)")
-                image, rotation = _as_displayed(frame)
+                image, rotation = _as_displayed(to_rgb.reformat(frame, format="rgb24"), frame)
                 if image.shape != (shape := shape or image.shape):
                     raise VideoDecodeError(
                         f"{path}: frame {count + 1} has another size, {image.shape[1]}x{image.shape[0]}, than those "
@@ -372,9 +374,9 @@ def _announced_seconds(container: Any, stream: Any) -> float | None:
     return None
 
 
-def _as_displayed(frame: Any) -> tuple[Image, int]:
+def _as_displayed(rgb: Any, frame: Any) -> tuple[Image, int]:
     """RGB image (H, W, 3) after the display matrix, and the clockwise rotation in degrees."""
-    image: Image = np.ascontiguousarray(frame.to_ndarray(format="rgb24"))  # FFmpeg pads the rows of odd sizes
+    image: Image = np.ascontiguousarray(rgb.to_ndarray())  # FFmpeg pads the rows of odd sizes
     matrix = frame.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
     if matrix is None:
         return image, 0
