@@ -1,6 +1,6 @@
 """Memory and speed of `stmulnet timeline` on a long video: a drifting texture of 160x120 at 10 frames/s.
 
-    python benchmarks/long_video.py [--minutes N] [--flow-backend NAME] [--keep VIDEO]
+    python benchmarks/long_video.py [--minutes N] [--preset NAME] [--keep VIDEO]
 
 Encodes the video from a generator, in a process of its own, then runs the timeline over it with a small network, and
 prints resident and peak memory of its process at 5 minutes of video and every 10, and the speed. Wall time says what
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from stmulnet.models.zoo import create_model
 from stmulnet.predictor import VideoPredictor
+from stmulnet.predictor.presets import Preset
 from stmulnet.streaming.recorder import TimelineRecorder
 from stmulnet.streaming.scorer import WindowScorer
 from stmulnet.streaming.windows import Windowing
@@ -49,14 +50,14 @@ def main() -> int:
             command = [sys.executable, __file__, "--encode", str(video), "--minutes", str(options.minutes)]
             subprocess.run(command, check=True)
             print(f"encoded in {time.perf_counter() - start:.0f} s: {video.stat().st_size / 1e6:.0f} MB")
-        measure(video, Path(folder) / "out", options.flow_backend)
+        measure(video, Path(folder) / "out", options.preset)
     return 0
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60.0, help="length of the video")
-    parser.add_argument("--flow-backend", default="tvl1", help="flow implementation")
+    parser.add_argument("--preset", choices=("paper", "fast"), default="paper", help="settings of the predictor")
     parser.add_argument("--keep", type=Path, help="where the video is kept, and taken from if it is there already")
     parser.add_argument("--encode", type=Path, help="make the video only")
     return parser.parse_args()
@@ -75,12 +76,12 @@ def drifting(num_frames: int) -> Iterator[NDArray[np.uint8]]:
         yield np.ascontiguousarray(texture[place[0] : place[0] + HEIGHT, place[1] : place[1] + WIDTH])
 
 
-def measure(video: Path, out: Path, flow_backend: str) -> None:
+def measure(video: Path, out: Path, preset: Preset) -> None:
     """Run the timeline and print memory and speed on the way."""
     torch.manual_seed(0)
     model = create_model("st_mulnet_resnet50", CLASSES, class_names=[f"class{n}" for n in range(CLASSES)], **SMALL)
     model.metadata = {"preprocessing": {"frames": {"short_side": 64}}}
-    predictor = VideoPredictor(model, device="cpu", flow_backend=flow_backend)
+    predictor = VideoPredictor(model, device="cpu", preset=preset)
     windowing = Windowing.in_seconds(WINDOW_SEC, STRIDE_SEC, FPS, predictor.num_frames)
     start, cores = time.perf_counter(), time.process_time()
     done = 0

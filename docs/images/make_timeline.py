@@ -1,4 +1,4 @@
-"""Draws timeline.png and overlay.png: python docs/images/make_timeline.py [RUN], after `make demo`.
+"""Draws timeline.png and overlay.jpg: python docs/images/make_timeline.py [RUN], after `make demo`.
 
 RUN is the folder of the demo (runs/demo). Its network sees one long video of moving shapes: every class in turn, five
 seconds each, with objects and backgrounds that are in no video of the demo.
@@ -42,7 +42,8 @@ def main() -> None:
         print(f"{len(found.windows)} windows, classes in turn: {', '.join(CLASSES)}")
         (FOLDER / "timeline.png").write_bytes((out / "timeline.png").read_bytes())
         picture = next(frame for number, frame in enumerate(iter_frames(overlay), start=1) if number == SHOWN_FRAME)
-        cv2.imwrite(str(FOLDER / "overlay.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(FOLDER / "overlay.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
 
 
 if __name__ == "__main__":
