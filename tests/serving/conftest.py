@@ -34,14 +34,22 @@ def predictor(tiny_project: TinyProject) -> VideoPredictor:
 
 
 @pytest.fixture(scope="session")
+def odd_names(tiny_project: TinyProject) -> VideoPredictor:
+    """The same network with names of classes that must not do anything."""
+    odd = VideoPredictor(tiny_project.weights, threads=1)
+    odd.class_names = [f"<b onclick='x'>${{6*7}} {{{{7*7}}}} &amp; {number}</b>" for number in range(6)]
+    return odd
+
+
+@pytest.fixture(scope="session")
 def a_video(tiny_project: TinyProject) -> Path:
     return min(tiny_project.videos.rglob("*.avi"))
 
 
 @pytest.fixture(scope="session")
-def server(predictor: VideoPredictor, a_video: Path) -> Iterator[Running]:
+def server(predictor: VideoPredictor, odd_names: VideoPredictor, a_video: Path) -> Iterator[Running]:
     with (
-        Service({"tiny": predictor, "again": predictor}, limits=LIMITS) as service,
+        Service({"tiny": predictor, "odd": odd_names}, limits=LIMITS) as service,
         running(create_app(service, hosts=LOOPBACK)) as address,
     ):
         yield Running(address, service, a_video)

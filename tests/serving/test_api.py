@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from tests.serving.conftest import Running
 
-from stmulnet.predictor import VideoPredictor
+from stmulnet.predictor import PreparedVideo, VideoPredictor
 from stmulnet.serving.app import create_app, running
 from stmulnet.serving.gate import Login
 from stmulnet.serving.service import Service
@@ -51,17 +52,17 @@ def test_the_answer_is_that_of_the_predictor(server: Running, predictor: VideoPr
 
 def test_a_network_can_be_chosen(server: Running) -> None:
     content = server.video.read_bytes()
-    assert post(server, content, network="again").status_code == 200
+    assert post(server, content, network="odd").json()["label"].startswith("<b onclick")
     response = post(server, content, network="other")
     assert response.status_code == 400
-    assert error_of(response, server) == "no network 'other' here; there are tiny, again"
+    assert error_of(response, server) == "no network 'other' here; there are tiny, odd"
 
 
 def test_what_there_is(server: Running) -> None:
     with server.client() as client:
         assert client.get("/api/health").json() == {"status": "ok"}
         networks = client.get("/api/models").json()["networks"]
-    assert [network["name"] for network in networks] == ["tiny", "again"]
+    assert [network["name"] for network in networks] == ["tiny", "odd"]
     assert networks[0]["classes"] == 6
     assert networks[0]["streams"] == ["appearance", "motion"]
 
@@ -172,13 +173,13 @@ def test_too_many_at_once_are_sent_away(server: Running, monkeypatch: pytest.Mon
     """One works, two wait; the fourth gets 503 before its file is looked at."""
     go_on = threading.Event()
     predictor = server.service.predictors["tiny"]
-    really = type(predictor).__call__
+    really = predictor.prepare
 
-    def slowly(self: VideoPredictor, path: Path) -> object:
+    def slowly(path: Path, **options: Any) -> PreparedVideo:
         assert go_on.wait(20)
-        return really(self, path)
+        return really(path, **options)
 
-    monkeypatch.setattr(type(predictor), "__call__", slowly)
+    monkeypatch.setattr(predictor, "prepare", slowly)
     content, answers = server.video.read_bytes(), list[httpx.Response]()
     threads = [threading.Thread(target=lambda: answers.append(post(server, content))) for _ in range(3)]
     for thread in threads:
@@ -201,10 +202,10 @@ def test_too_many_at_once_are_sent_away(server: Running, monkeypatch: pytest.Mon
 def test_our_own_mistakes_are_not_explained_to_strangers(
     server: Running, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(self: VideoPredictor, path: Path) -> object:
+    def broken(path: Path, **options: Any) -> PreparedVideo:
         raise RuntimeError(f"secret of {path}")
 
-    monkeypatch.setattr(VideoPredictor, "__call__", broken)
+    monkeypatch.setattr(server.service.predictors["tiny"], "prepare", broken)
     response = post(server, server.video.read_bytes())
     assert response.status_code == 500
     assert error_of(response, server) == "clip.avi: something went wrong here, which the log of the server describes"

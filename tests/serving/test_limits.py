@@ -20,7 +20,7 @@ def make(path: Path, *, frames: int = 30, size: int = 64, fps: float = 10) -> Pa
 @pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.mkv"])
 def test_within_the_limits(tmp_path: Path, name: str) -> None:
     video = make(tmp_path / name)
-    info = Limits(seconds=3, frames=30, megapixels=0.0041, upload_mb=1).check(video)
+    info = Limits(seconds=3, frames=30, megapixels=0.0041, upload_mb=1).check(video).info
     assert (info.width, info.height) == (64, 64)
     count, seconds = coded_length(video, at_most=100)
     assert count == 30

@@ -68,15 +68,24 @@ def test_a_session_has_the_files_of_its_last_video_until_it_leaves(uploads: Uplo
     assert other.exists()
 
 
+def test_a_file_that_two_sessions_have_sent_stays_for_the_second(uploads: Uploads) -> None:
+    same = put(uploads.web / "d" / "same.mp4")
+    uploads.hold("a", same)
+    uploads.hold("b", same)
+    uploads.discard(same)
+    uploads.release("a")
+    assert same.exists()
+    uploads.hold("b")
+    assert not same.exists()
+
+
 def test_what_is_old_is_swept_away_but_not_what_stays(uploads: Uploads) -> None:
-    stays = put(uploads.web / "d" / "example.png", age=1e6)
-    uploads.keep_all()
     example = put(uploads.examples / "a.mp4", age=1e6)
     old = [put(uploads.own / "old", age=601), put(uploads.web / "tmpxyz", age=BROKEN_UPLOAD_SEC + 1)]
     young = [put(uploads.web / "e" / "complete", age=BROKEN_UPLOAD_SEC + 1), put(uploads.web / "tmpabc")]
     uploads.sweep(time.time())
     assert not any(path.exists() for path in old)
-    assert all(path.exists() for path in (stays, example, *young))
+    assert all(path.exists() for path in (example, *young))
 
 
 def test_full_counts_what_is_there_and_what_comes(uploads: Uploads) -> None:

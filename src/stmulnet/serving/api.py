@@ -66,7 +66,7 @@ def _answer(service: Service, video: UploadFile, network: str | None) -> dict[st
     name = shown_name(video.filename)
     with service.uploads.file(name) as path:
         _write(video, path)
-        return service.predict(path, name, network).to_dict()
+        return service.look(path, name, network).prediction.to_dict()
 
 
 def _write(video: UploadFile, path: Path) -> None:

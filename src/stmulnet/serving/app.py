@@ -46,7 +46,6 @@ def create_app(
     add_api(app, service)
     with _temporary_files_in(service.uploads.web):
         _in_event_loop(lambda: _add_page(app, service, examples))
-    service.uploads.keep_all()  # pictures of the examples, in the folder of uploads
     return app
 
 
@@ -57,13 +56,15 @@ def _add_page(app: "FastAPI", service: Service, examples: bool) -> None:
     from stmulnet.serving.examples import make_examples
     from stmulnet.serving.page import FONTS, Page
 
+    templates = Path(__file__).parent / "templates"
     made = make_examples(service.uploads.examples) if examples else []
     gr.mount_gradio_app(
         app,
         Page(service, made).build(),
         path="/",
         theme=gr.themes.Default(primary_hue="blue", font=FONTS, font_mono=["monospace"]),
-        css_paths=Path(__file__).parent / "templates" / "page.css",
+        css_paths=templates / "page.css",
+        head=f"<script>{(templates / 'page.js').read_text(encoding='utf-8')}</script>",
         max_file_size=service.limits.upload_bytes,
         show_error=False,
         footer_links=[],

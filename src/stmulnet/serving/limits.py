@@ -13,6 +13,21 @@ FORM_BYTES = 64 * 2**10  # what a form is larger than the file in it
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A video within the limits.
+
+    Attributes:
+        info: What its header says.
+        num_frames: Number of its coded frames.
+        seconds: Its length.
+    """
+
+    info: VideoInfo
+    num_frames: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Limits:
     """Limits of a service, all 1 or more.
 
@@ -45,7 +60,7 @@ class Limits:
         """Largest file, in bytes."""
         return self.upload_mb * MEGABYTE
 
-    def check(self, path: Path) -> VideoInfo:
+    def check(self, path: Path) -> Measured:
         """Refuse a video beyond the limits before it costs anything; the header is not trusted for its length.
 
         Raises:
@@ -65,7 +80,7 @@ class Limits:
             raise LimitError(f"{path}: more than the {self.frames} frames allowed here; cut a shorter piece")
         if seconds > self.seconds:
             raise LimitError(f"{path}: {seconds:.0f} s are longer than the {self.seconds} s allowed here; cut it")
-        return info
+        return Measured(info, count, seconds)
 
     def too_large(self) -> str:
         """What is said about an upload that is too large."""

@@ -8,15 +8,21 @@ from typing import Any
 import gradio as gr
 
 from stmulnet.serving import panels
-from stmulnet.serving.examples import Example
+from stmulnet.serving.examples import SECONDS, Example
 from stmulnet.serving.preview import playable, write_preview
-from stmulnet.serving.service import Service, ServiceError
+from stmulnet.serving.service import Service, ServiceError, Tell
 from stmulnet.serving.uploads import shown_name
 
 TITLE = "stmulnet: what happens in this video?"
 FONTS = ["system-ui", "sans-serif"]  # Gradio's own themes fetch theirs from elsewhere
 RECORDING = "recording"
 CAMERA = {"width": {"ideal": 640}, "height": {"ideal": 480}}
+CHOOSE = """
+element.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button) trigger("click", {number: Number(button.dataset.number)});
+});
+"""
 _EVENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
@@ -28,11 +34,15 @@ class Chosen:
         path: The file.
         name: What its sender calls it.
         clip: Name of the file that the browser plays.
+        facts: What else is known about it.
+        seconds: Its length.
     """
 
     path: Path
     name: str
     clip: str
+    facts: str
+    seconds: float
 
 
 class Page:
@@ -60,19 +70,20 @@ class Page:
                     network = gr.Radio(names, value=names[0], label="Network", visible=len(names) > 1)
                     start = gr.Button("Recognise the action", variant="primary", interactive=False, elem_id="start")
                 with gr.Column(scale=3, min_width=320):
-                    player = gr.HTML(panels.player(None), elem_id="player")
+                    player = gr.HTML(panels.no_video(), elem_id="player")
+                    time = gr.HTML(elem_id="time")
             answer = gr.HTML(elem_id="answer")
             seen = gr.HTML(elem_id="seen")
-            shown = [chosen, player, start, answer, seen]
+            shown = [chosen, player, start, time, answer, seen]
             file.upload(self.choose_file, file, [*shown, file], **_waiting(player))
             file.clear(self.forget, None, shown, **_EVENT)
             camera.stop_recording(self.choose_recording, camera, shown, **_waiting(player))
             if gallery is not None:
-                gallery.select(self.choose_example, None, shown, **_waiting(player))
+                gallery.click(self.choose_example, None, shown, **_waiting(player))
             start.click(
                 self.recognise,
                 [chosen, network],
-                [answer, seen],
+                [time, answer, seen],
                 concurrency_limit=self._service.jobs,
                 concurrency_id="networks",
                 **_waiting(answer),
@@ -81,7 +92,7 @@ class Page:
         page.queue(max_size=self._service.limits.waiting + self._service.jobs)
         return page
 
-    def _sources(self) -> tuple[gr.File, gr.Video, gr.Gallery | None]:
+    def _sources(self) -> tuple[gr.File, gr.Video, gr.HTML | None]:
         gallery = None
         with gr.Tabs():
             with gr.Tab("Upload"):
@@ -99,17 +110,7 @@ class Page:
                 camera.preprocess = _path_of
             if self._examples:
                 with gr.Tab("Examples"):
-                    gr.HTML('<p class="st-soft">Made videos: which shape makes which motion?</p>')
-                    gallery = gr.Gallery(
-                        [(example.picture, example.label) for example in self._examples],
-                        columns=3,
-                        height="auto",
-                        allow_preview=False,
-                        interactive=False,
-                        show_label=False,
-                        buttons=[],
-                        elem_id="examples",
-                    )
+                    gallery = gr.HTML(panels.gallery(self._examples), js_on_load=CHOOSE, elem_id="examples")
         return file, camera, gallery
 
     def choose_file(self, path: str, request: gr.Request) -> list[Any]:
@@ -121,10 +122,10 @@ class Page:
         """Take what the camera recorded."""
         return self._choose(Path(path), RECORDING, request) if path else self.forget(request)
 
-    def choose_example(self, event: gr.SelectData) -> list[Any]:
+    def choose_example(self, event: gr.EventData) -> list[Any]:
         """Take one of the examples."""
-        example = self._examples[event.index]
-        return _shown(Chosen(example.video, example.label, example.video.name), "example")
+        example = self._examples[event.number]
+        return _shown(Chosen(example.video, example.label, example.video.name, "made by a program", SECONDS))
 
     def forget(self, request: gr.Request) -> list[Any]:
         """Take no video."""
@@ -140,38 +141,43 @@ class Page:
         chosen: Chosen | None,
         network: str,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 # Gradio's way
-    ) -> Iterator[tuple[str, str]]:
-        """Answer, then show what the network looked at."""
+    ) -> Iterator[tuple[str, str, str]]:
+        """Answer, then show what the network looked at: values of time, answer, seen."""
         if chosen is None:
-            yield panels.problem("Choose a video first."), ""
+            yield "", panels.problem("Choose a video first."), ""
             return
+        predictor = self._service.predictor(network)
+        tell: Tell = lambda share, doing: progress(share, desc=doing)  # noqa: E731
         try:
-            progress(0, desc="Waiting for the network")
-            prediction = self._service.predict(chosen.path, chosen.name, network)
-            answer = panels.answer(prediction, network)
-            yield answer, ""
-            prepared = self._service.prepare(chosen.path, chosen.name, network)
-            yield answer, panels.seen(prepared)
+            look = self._service.look(chosen.path, chosen.name, network, tell=tell)
+            answer = panels.answer(look.prediction, network)
+            yield "", answer, panels.seen(look.prepared, predictor.model)
+            closer = self._service.look_closer(look, chosen.name, network)
         except ServiceError as error:
-            yield panels.problem(str(error)), ""
+            yield "", panels.problem(str(error)), ""
+            return
+        time = panels.over_time(closer.moments, predictor.class_names, look.prediction.num_frames)
+        yield time, answer, panels.seen(look.prepared, predictor.model, closer.gates)
 
     def _choose(self, path: Path, name: str, request: gr.Request) -> list[Any]:
         """Check a file and see that the browser can play it."""
-        uploads, session = self._service.uploads, request.session_hash or ""
+        uploads = self._service.uploads
         clip = uploads.new_path(".mp4")
         try:
-            info = self._service.check(path, name)
+            measured = self._service.check(path, name)
             with self._service.words_for(path, name):
-                if playable(path, info):
+                if playable(path, measured.info):
                     clip = uploads.adopt(path)
                 else:
-                    write_preview(path, info, clip)
+                    write_preview(path, measured.info, clip)
         except ServiceError as error:
-            path.unlink(missing_ok=True)
+            uploads.discard(path)
             return _shown(None, problem=str(error))
-        uploads.hold(session, path, clip)
-        length = f"{info.duration_s:.1f} s, " if info.duration_s else ""
-        return _shown(Chosen(path, name, clip.name), f"{length}{info.width}x{info.height} pixels")
+        uploads.hold(request.session_hash or "", path, clip)
+        facts = (
+            f"{measured.seconds:.1f} s, {measured.num_frames} frames of {measured.info.width}x{measured.info.height}"
+        )
+        return _shown(Chosen(path, name, clip.name, facts, measured.seconds))
 
 
 def _path_of(payload: Any) -> str | None:
@@ -183,8 +189,9 @@ def _waiting(component: gr.HTML) -> dict[str, Any]:
     return {**_EVENT, "show_progress": "full", "show_progress_on": component}
 
 
-def _shown(chosen: Chosen | None, facts: str = "", problem: str | None = None) -> list[Any]:
-    """Values of: chosen, player, start button, answer, seen."""
-    clip = f"clips/{chosen.clip}" if chosen else None
-    player = panels.player(clip, chosen.name if chosen else "", facts, problem)
-    return [chosen, player, gr.Button(interactive=chosen is not None), "", ""]
+def _shown(chosen: Chosen | None, problem: str | None = None) -> list[Any]:
+    """Values of: chosen, player, start button, time, answer, seen."""
+    player = panels.no_video(problem)
+    if chosen:
+        player = panels.player(f"clips/{chosen.clip}", chosen.name, chosen.facts, chosen.seconds)
+    return [chosen, player, gr.Button(interactive=chosen is not None), "", "", ""]

@@ -1,19 +1,29 @@
 """What page and HTTP interface share: networks, limits, turns, temporary files, and errors in words for strangers."""
 
+import copy
+import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stmulnet.console import notice
 from stmulnet.errors import BusyError, ConfigError, StmulnetError
+from stmulnet.explanation.gates import gate_maps, receiving_streams
+from stmulnet.models.multiplier import Network
 from stmulnet.predictor import Prediction, PreparedVideo, VideoPredictor
-from stmulnet.serving.limits import Limits
+from stmulnet.serving.limits import Limits, Measured
+from stmulnet.serving.moments import Moment, score_moments
 from stmulnet.serving.turns import Turns
 from stmulnet.serving.uploads import Uploads
-from stmulnet.video.io import VideoInfo
+
+Tell = Callable[[float, str], None]
 
 
 class ServiceError(StmulnetError):
@@ -26,6 +36,26 @@ class ServiceError(StmulnetError):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+@dataclass(frozen=True)
+class Look:
+    """The answer to a video, and what the network saw of it."""
+
+    prediction: Prediction
+    prepared: PreparedVideo
+
+
+@dataclass(frozen=True)
+class CloserLook:
+    """What the network says of parts of a video; by stage what its gates let through (T, h, w), None without gates."""
+
+    moments: list[Moment]
+    gates: dict[str, NDArray[np.float32]] | None
+
+
+def _nobody(share: float, doing: str) -> None:
+    """Takes progress that nobody wants to know."""
 
 
 class Service:
@@ -52,6 +82,8 @@ class Service:
         self.jobs = jobs
         self.turns = Turns(jobs, self.limits.waiting)
         self.uploads = Uploads(self.limits)
+        self._copies: dict[VideoPredictor, Network] = {}
+        self._copying = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -81,7 +113,7 @@ class Service:
             raise ServiceError(f"no network {name!r} here; there are {', '.join(self.predictors)}", 400)
         return self.predictors[name]
 
-    def check(self, path: Path, name: str) -> VideoInfo:
+    def check(self, path: Path, name: str) -> Measured:
         """Refuse an upload that is no video or beyond the limits.
 
         Args:
@@ -94,27 +126,59 @@ class Service:
         with self.words_for(path, name):
             return self.limits.check(path)
 
-    def predict(self, path: Path, name: str, network: str | None = None) -> Prediction:
+    def look(self, path: Path, name: str, network: str | None = None, *, tell: Tell = _nobody) -> Look:
         """Check an upload, wait for a turn, and recognise the action in it.
 
         Args:
             path: The file.
             name: What its sender calls it.
             network: Name of the network; None is the first one.
+            tell: Gets how far it is, 0..1, and what is done next, in words.
 
         Raises:
             ServiceError: It is refused, or too many wait already.
         """
         predictor = self.predictor(network)
         self.check(path, name)
-        with self.words_for(path, name), self.turns.turn():
-            return predictor(path)
+        seconds: dict[str, float] = {}
+        with self.words_for(path, name):
+            tell(0.05, "Waiting for a turn")
+            with self.turns.turn():
+                tell(0.1, "Reading the video, computing its optical flow")
+                prepared = predictor.prepare(path, seconds=seconds)
+                tell(0.6, "Asking the network")
+                return Look(predictor.predict_prepared(prepared, seconds=seconds), prepared)
 
-    def prepare(self, path: Path, name: str, network: str | None = None) -> PreparedVideo:
-        """What the network sees of an upload that was predicted before; arguments and errors as in `predict`."""
+    def look_closer(self, look: Look, name: str, network: str | None = None) -> CloserLook:
+        """What the network says of parts of the video, and what its gates let through.
+
+        Args:
+            look: From `look`.
+            name: What the sender calls the video.
+            network: As for `look`.
+
+        Raises:
+            ServiceError: Too many wait already.
+        """
         predictor = self.predictor(network)
-        with self.words_for(path, name), self.turns.turn():
-            return predictor.prepare(path)
+        with self.words_for(Path(name), name), self.turns.turn():
+            moments = score_moments(predictor, look.prepared)
+            gates = None
+            if receiving_streams(predictor.model):
+                with self._watched(predictor) as model:
+                    gates = gate_maps(model, look.prepared)
+        return CloserLook(moments, gates)
+
+    @contextmanager
+    def _watched(self, predictor: VideoPredictor) -> Iterator[Network]:
+        """A network that no other thread runs meanwhile: with several jobs, a copy of it."""
+        if self.jobs == 1:
+            yield predictor.model
+            return
+        with self._copying:
+            if predictor not in self._copies:
+                self._copies[predictor] = copy.deepcopy(predictor.model)
+            yield self._copies[predictor]
 
     @contextmanager
     def words_for(self, path: Path, name: str) -> Iterator[None]:

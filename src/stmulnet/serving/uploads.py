@@ -38,7 +38,6 @@ class Uploads:
             part.mkdir()
         self._limits = limits
         self._held: dict[str, set[Path]] = defaultdict(set)  # by session of the page
-        self._kept: set[Path] = set()
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep_regularly, name="sweep uploads", daemon=True)
@@ -56,10 +55,6 @@ class Uploads:
     def new_path(self, suffix: str) -> Path:
         """A path that nobody can guess."""
         return self.own / f"{secrets.token_urlsafe(16)}{suffix}"
-
-    def keep_all(self) -> None:
-        """Let all that is there now stay to the end."""
-        self._kept = {path for path, _, _ in self._files()}
 
     def adopt(self, path: Path) -> Path:
         """A second name, in ``own``, of a file in ``web``."""
@@ -86,13 +81,17 @@ class Uploads:
         """Keep these files for a session of the page, and remove those it had before."""
         with self._lock:
             before, self._held[session] = self._held[session], set(paths)
-        self._remove(before.difference(paths))
+            self._remove_unless_held(before)
 
     def release(self, session: str) -> None:
         """Remove the files of a session."""
         with self._lock:
-            paths = self._held.pop(session, set())
-        self._remove(paths)
+            self._remove_unless_held(self._held.pop(session, set()))
+
+    def discard(self, path: Path) -> None:
+        """Remove an upload that is of no use."""
+        with self._lock:
+            self._remove_unless_held({path})
 
     def full(self, more_bytes: int) -> bool:
         """Whether so many more bytes are too many."""
@@ -120,15 +119,16 @@ class Uploads:
             self.sweep(time.time())
 
     def _files(self) -> Iterator[tuple[Path, int, float]]:
-        """Path, bytes and time of the last change of every file but those that stay."""
+        """Path, bytes and time of the last change of every file but the examples, which stay."""
         for part in (self.web, self.own):
             for path in part.rglob("*"):
                 with suppress(OSError):  # removed meanwhile
-                    if path.is_file() and path not in self._kept:
+                    if path.is_file():
                         yield path, path.stat().st_size, path.stat().st_mtime
 
-    def _remove(self, paths: set[Path]) -> None:
-        for path in paths:
+    def _remove_unless_held(self, paths: set[Path]) -> None:
+        """Two visitors may have sent the same file, which Gradio then stores once."""
+        for path in paths.difference(*self._held.values()):
             if self.holds(path):
                 path.unlink(missing_ok=True)
 
