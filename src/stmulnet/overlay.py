@@ -18,7 +18,8 @@ from stmulnet.evaluation.flow_colours import flow_colours, flow_wheel
 from stmulnet.flow.estimate import estimate_flow
 from stmulnet.predictor import Prediction, VideoPredictor
 from stmulnet.predictor.prediction import Ranking
-from stmulnet.video.io import iter_frames, probe, write_video
+from stmulnet.video.inputs import FrameSource, open_source
+from stmulnet.video.io import write_video
 
 HEIGHT_PX = 384
 PANEL_WIDTH_PX = 400
@@ -52,7 +53,7 @@ class Answer(Protocol):
         """None for a network without motion stream."""
 
 
-def write_overlay(path: Path, video: Path, prediction: Prediction, predictor: VideoPredictor) -> None:
+def write_overlay(path: Path, video: Path | FrameSource, prediction: Prediction, predictor: VideoPredictor) -> None:
     """Write the overlay of one video.
 
     The flow of every frame is computed anew: the prediction itself needs only part of it. A network without motion
@@ -60,18 +61,19 @@ def write_overlay(path: Path, video: Path, prediction: Prediction, predictor: Vi
 
     Args:
         path: File to write, ``.mp4``; replaced in one step.
-        video: The video that was recognised.
+        video: The video that was recognised; can be read again.
         prediction: What ``predictor`` said about it.
         predictor: Gives size, flow backend and threads.
     """
-    info = probe(video)
+    source = open_source(video)
     full_px = max(1.0, FULL_COLOUR_SHARE * predictor.short_side)
     shows_flow = prediction.flow_record is not None
-    panel = score_panel(video.name, prediction, full_px if shows_flow else None)
+    panel = score_panel(Path(source.name).name, prediction, full_px if shows_flow else None)
     with progress(prediction.num_frames, f"overlay {path.name}", "frames") as advance:
-        frames = _columns(video, predictor, full_px, advance) if shows_flow else _frames_only(video, predictor, advance)
-        pictures = (np.concatenate([*columns, panel], axis=1) for columns in frames)
-        write_video(path, pictures, fps=info.fps or DEFAULT_FPS)
+        frames = source.frames(predictor.short_side, predictor.threads)
+        shown = _columns(frames, predictor, full_px, advance) if shows_flow else _frames_only(frames, advance)
+        pictures = (np.concatenate([*columns, panel], axis=1) for columns in shown)
+        write_video(path, pictures, fps=source.fps or DEFAULT_FPS)
 
 
 def score_panel(name: str, prediction: Answer, full_px: float | None) -> Image:
@@ -109,9 +111,10 @@ def score_panel(name: str, prediction: Answer, full_px: float | None) -> Image:
     return np.array(canvas.buffer_rgba())[:, :, :3]  # type: ignore[no-untyped-call]
 
 
-def _columns(video: Path, predictor: VideoPredictor, full_px: float, advance: Advance) -> Iterator[list[Image]]:
+def _columns(
+    frames: Iterator[Image], predictor: VideoPredictor, full_px: float, advance: Advance
+) -> Iterator[list[Image]]:
     """Frame and flow of every time; the last frame, which has no successor, keeps the flow before it."""
-    frames = iter_frames(video, short_side=predictor.short_side, threads=predictor.threads)
     chunk = list(islice(frames, 1))
     colours: list[Image] = []
     while more := list(islice(frames, CHUNK_FRAMES)):
@@ -130,8 +133,8 @@ def _columns(video: Path, predictor: VideoPredictor, full_px: float, advance: Ad
     advance(1)
 
 
-def _frames_only(video: Path, predictor: VideoPredictor, advance: Advance) -> Iterator[list[Image]]:
-    for frame in iter_frames(video, short_side=predictor.short_side, threads=predictor.threads):
+def _frames_only(frames: Iterator[Image], advance: Advance) -> Iterator[list[Image]]:
+    for frame in frames:
         yield [column(frame)]
         advance(1)
 

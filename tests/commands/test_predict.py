@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from tests import fileserver
 from tests.conftest import TinyProject
 from tests.fileserver import serve
 
@@ -125,8 +126,8 @@ def test_outputs_are_checked_first(tmp_path: Path) -> None:
         predict(["a.avi"], features=Path("f.txt"), **options)
     with pytest.raises(ConfigError, match="no file matches this pattern"):
         predict([str(tmp_path / "*.avi")], **options)
-    with pytest.raises(ConfigError, match="--overlay needs a video file, got http://h/x"):
-        predict(["http://h/x"], overlay=tmp_path / "o.mp4", **options)
+    with pytest.raises(ConfigError, match="--overlay needs a video that can be read twice, not rtsp://h/x"):
+        predict(["rtsp://h/x"], overlay=tmp_path / "o.mp4", **options)
 
 
 def test_fast_preset_says_what_was_used(
@@ -160,6 +161,25 @@ def test_ctrl_c_stops_at_once(tiny_project: TinyProject, videos: list[str]) -> N
     assert time.monotonic() - start < 10  # a second on a machine that is not busy
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_while_a_server_is_silent(tiny_project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fileserver, "HANG_SEC", 120.0)
+    with serve() as server:
+        server.hang, server.files = True, {"v.avi": bytes(10**6)}
+        command = [sys.executable, "-m", "stmulnet", "predict", f"{server.address}/v.avi"]
+        process = subprocess.Popen(
+            [*command, "--weights", str(tiny_project.weights)], stderr=subprocess.PIPE, text=True
+        )
+        while not server.requests:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        start = time.monotonic()
+        _, error = process.communicate(timeout=60)
+        assert (process.returncode, error) == (130, "stmulnet predict: interrupted\n")
+        assert time.monotonic() - start < 20  # within two seconds unless the machine is busy; the time-out is 30
+
+
 def test_missing_weights_say_what_to_do(videos: list[str]) -> None:
     with pytest.raises(CheckpointError, match=r"no such weight file, neither as .* of a run folder \(`stmulnet train`"):
         predict([Path(videos[0])], weights=Path("nowhere.safetensors"))
@@ -189,6 +209,22 @@ def test_overlay_shows_frame_flow_and_scores(tiny_project: TinyProject, videos: 
     np.testing.assert_allclose(enlarged[3::6, 3::6].mean(axis=(0, 1)), original.mean(axis=(0, 1)), atol=4)
     assert pictures[7, :, 384 + 8 : 2 * 384 + 8].mean() > 150  # flow: standstill is white
     assert [path.name for path in tmp_path.iterdir()] == ["overlay.mp4"]
+
+
+def test_overlay_of_images_behind_no_file(tiny_project: TinyProject, videos: list[str], tmp_path: Path) -> None:
+    for number, frame in enumerate(read_frames(videos[0]), start=1):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), frame[:, :, ::-1])
+    with serve() as server:
+        server.files = {"v.avi": Path(videos[0]).read_bytes()}
+        for number, given in enumerate((str(tmp_path / "images"), f"{server.address}/v.avi", videos[0])):
+            predict([given], weights=tiny_project.weights, overlay=tmp_path / f"{number}.mp4", threads=1)
+        assert len(server.requests) == 1
+    # Not the panel, which has the name; the pictures differ by what encoding makes of another panel and rate.
+    pictures = [read_frames(tmp_path / f"{number}.mp4")[:, :, : 2 * 392].astype(float) for number in range(3)]
+    assert np.abs(pictures[0] - pictures[2]).mean() < 1
+    assert np.abs(pictures[1] - pictures[2]).mean() < 1
+    assert np.abs(pictures[2] - pictures[2][::-1]).mean() > 2  # something moves
 
 
 def test_overlay_without_motion_has_no_flow(tiny_project: TinyProject, videos: list[str], tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from stmulnet.overlay import write_overlay
 from stmulnet.predictor import Prediction, VideoPredictor
 from stmulnet.rendering import table_html
 from stmulnet.video.expand import Named, expand_videos
-from stmulnet.video.inputs import shown_name
+from stmulnet.video.inputs import is_live, open_source, shown_name
 
 POSITIONAL = ("videos",)
 BAR_WIDTH = 24
@@ -119,7 +119,7 @@ def predict(
     )
     printed: _Output = _Json() if json else _Csv(top) if csv else _Bars()
     summary = PredictSummary()
-    for video, outcome in _outcomes(predictor, named, shows_progress=json or csv):
+    for video, outcome in _outcomes(predictor, named, overlay, shows_progress=json or csv):
         if isinstance(outcome, Prediction):
             summary.predictions[video] = outcome
         elif len(named) == 1:
@@ -128,8 +128,6 @@ def predict(
             notice(f"stmulnet predict: {outcome}")
             summary.errors[video] = str(outcome)
         printed.add(shown_name(video), outcome)
-        if overlay is not None and isinstance(video, Path) and isinstance(outcome, Prediction):
-            write_overlay(overlay, video, outcome, predictor)
     printed.end()
     if features is not None:
         _write_features(features, summary.predictions)
@@ -140,8 +138,14 @@ def predict(
 
 
 def _outcomes(
-    predictor: VideoPredictor, videos: Sequence[Named], *, shows_progress: bool
+    predictor: VideoPredictor, videos: Sequence[Named], overlay: Path | None, *, shows_progress: bool
 ) -> Iterator[tuple[Named, Prediction | StmulnetError]]:
+    if overlay is not None:
+        with open_source(videos[0], allow_addresses=True) as source:  # fetched once, read twice
+            prediction = predictor(source)
+            yield videos[0], prediction
+            write_overlay(overlay, source, prediction, predictor)
+        return
     with progress(len(videos) if shows_progress and len(videos) > 1 else 0, "predict", "videos") as advance:
         for video, outcome in predictor.predict_many(videos):
             yield video, outcome
@@ -170,8 +174,8 @@ def _check_overlay(overlay: Path, videos: list[Named]) -> None:
         raise ConfigError(f"--overlay writes .mp4, got {overlay}; give the file that suffix")
     if isinstance(videos[0], Path) and overlay.resolve() == videos[0].resolve():
         raise ConfigError(f"--overlay would replace the video itself, {overlay}; give another file")
-    if not isinstance(videos[0], Path) or videos[0].is_dir():
-        raise ConfigError(f"--overlay needs a video file, got {shown_name(videos[0])}")
+    if is_live(videos[0]):
+        raise ConfigError(f"--overlay needs a video that can be read twice, not {shown_name(videos[0])}")
     check_output(overlay, folder=False)
 
 

@@ -110,3 +110,11 @@ def prepare_network(
 
 def _as_it_is(rgb: Tensor | None, flow: Tensor | None) -> Iterator[Clip]:
     return iter([(rgb, flow)])
+
+
+def check_positive(**numbers: float | None) -> None:
+    """Refuse numbers that are given and not 1 or more; seconds need only be above 0."""
+    for name, number in numbers.items():
+        at_least = 0 if name.endswith("seconds") else 1
+        if number is not None and (number < 1 if at_least else not number > 0):
+            raise ConfigError(f"{name} must be {'1 or more' if at_least else 'above 0'}, got {number}")

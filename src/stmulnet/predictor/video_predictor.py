@@ -23,7 +23,7 @@ from stmulnet.models.multiplier import Network
 from stmulnet.predictor.clips import protocol_clips
 from stmulnet.predictor.features import Features, pooled_features
 from stmulnet.predictor.prediction import Prediction, PreparedVideo, Ranking
-from stmulnet.predictor.presets import Precision, Preset, choose_settings, prepare_network
+from stmulnet.predictor.presets import Precision, Preset, check_positive, choose_settings, prepare_network
 from stmulnet.predictor.reading import FlowWorkers, ReadVideo, VideoReader
 from stmulnet.video.ahead import in_thread
 from stmulnet.video.inputs import FrameSource, Given, open_source
@@ -83,7 +83,7 @@ class VideoPredictor:
         allow_addresses: bool = False,
         live_seconds: float = 10.0,
     ) -> None:
-        _check_positive(top=top, threads=threads, num_frames=num_frames, live_seconds=live_seconds)
+        check_positive(top=top, threads=threads, num_frames=num_frames, live_seconds=live_seconds)
         self.device = choose_device(device)
         self.settings = choose_settings(
             preset,
@@ -150,9 +150,8 @@ class VideoPredictor:
         """
         seconds: dict[str, float] = {}
         with _clock(seconds, "total"):
-            prepared = self.prepare(video, seconds=seconds)
-            scores, features = self._score(prepared, seconds)
-        return self._answer(scores, features, prepared.num_frames, seconds)
+            prediction = self.predict_prepared(self.prepare(video, seconds=seconds), seconds=seconds)
+        return prediction
 
     def predict_prepared(self, prepared: PreparedVideo, *, seconds: dict[str, float] | None = None) -> Prediction:
         """Recognise the action in a video that `prepare` has read.
@@ -219,8 +218,7 @@ class VideoPredictor:
         for video in videos:
             seconds: dict[str, float] = {}
             try:
-                with _clock(seconds, "total"):
-                    outcome: PreparedVideo | StmulnetError = self._prepare(video, reader, seconds)
+                outcome: PreparedVideo | StmulnetError = self._prepare(video, reader, seconds)
             except StmulnetError as error:
                 outcome = error
             yield video, outcome, seconds
@@ -229,11 +227,9 @@ class VideoPredictor:
         if isinstance(outcome, StmulnetError):
             return outcome
         try:
-            scores, features = self._score(outcome, seconds)
+            return self.predict_prepared(outcome, seconds=seconds)
         except StmulnetError as error:
             return error
-        seconds["total"] += seconds["network"]
-        return self._answer(scores, features, outcome.num_frames, seconds)
 
     @contextmanager
     def _reader(self) -> Iterator[VideoReader]:
@@ -299,13 +295,6 @@ class VideoPredictor:
 
     def _ranking(self, scores: NDArray[np.float64] | None) -> Ranking | None:
         return None if scores is None else top_classes(scores, self.class_names, self.top)
-
-
-def _check_positive(**numbers: float | None) -> None:
-    for name, number in numbers.items():
-        at_least = 0 if name == "live_seconds" else 1
-        if number is not None and (number < 1 if at_least else not number > 0):
-            raise ConfigError(f"{name} must be {'1 or more' if at_least else 'above 0'}, got {number}")
 
 
 @contextmanager

@@ -123,6 +123,11 @@ def address_scheme(text: str) -> str | None:
     return match[1].lower() if match else None
 
 
+def is_live(given: str | Path | int) -> bool:
+    """Whether `open_source` gives a live source for it."""
+    return isinstance(given, int) or (isinstance(given, str) and address_scheme(given) in _STREAMED)
+
+
 def natural_key(name: str) -> list[tuple[bool, int, str]]:
     """Sort key by which frame2 comes before frame10."""
     return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]
