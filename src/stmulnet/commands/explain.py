@@ -95,7 +95,9 @@ def explain(
         found = maximise_streams(predictor.model, wanted, steps=steps, seed=seed)
         made = {stream: (maximise, item) for stream, item in found.items()}
     with _replacing(out) as place:
-        _write(place, explanation, made)
+        fusion = predictor.model.config.fusion
+        gated = fusion is not None and fusion.into_appearance and fusion.operation == "multiply"
+        _write(place, explanation, made, gated=gated)
     summary = ExplainSummary(out / PAGE, explanation, made)
     _print(summary)
     return summary
@@ -125,7 +127,9 @@ def _replacing(out: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _write(place: Path, explanation: Explanation | None, made: dict[str, tuple[str, Maximised]]) -> None:
+def _write(
+    place: Path, explanation: Explanation | None, made: dict[str, tuple[str, Maximised]], *, gated: bool
+) -> None:
     rows: list[Row] = []
     if explanation is not None:
         rows = list(strip_rows(explanation))
@@ -137,7 +141,7 @@ def _write(place: Path, explanation: Explanation | None, made: dict[str, tuple[s
         np.savez_compressed(place / ARRAYS, **explanation.arrays())  # type: ignore[arg-type]
     for stream, (_, item) in made.items():
         _write_png(place / f"maximised_{stream}.png", np.concatenate(field_images(item), axis=1))
-    (place / PAGE).write_text(render_page(explanation, rows, made), encoding="utf-8")
+    (place / PAGE).write_text(render_page(explanation, rows, made, gated=gated), encoding="utf-8")
 
 
 def _write_png(path: Path, image: NDArray[np.uint8]) -> None:

@@ -84,13 +84,16 @@ def field_images(made: Maximised) -> Image:
     return flow_colours(flow_px, full_px=full_colour_speed(flow_px))
 
 
-def render_page(explanation: Explanation | None, rows: list[Row], made: dict[str, tuple[str, Maximised]]) -> str:
+def render_page(
+    explanation: Explanation | None, rows: list[Row], made: dict[str, tuple[str, Maximised]], *, gated: bool = False
+) -> str:
     """The page as HTML: styles and charts inline, pictures as data URIs, no scripts, no addresses.
 
     Args:
         explanation: Of the video; None for a page of made inputs alone.
         rows: Its pictures, see `strip_rows`.
         made: By stream, the class and the input that was made for it.
+        gated: Whether motion multiplies appearance in the network of ``made``.
     """
     templates = [PackageLoader("stmulnet.explanation", "templates"), PackageLoader("stmulnet.evaluation", "templates")]
     environment = Environment(
@@ -98,6 +101,7 @@ def render_page(explanation: Explanation | None, rows: list[Row], made: dict[str
     )
     return environment.get_template("explanation.html").render(
         explanation=explanation,
+        gated=gated,
         view=None if explanation is None else video_view(explanation, rows),
         made=[_made_view(stream, *item) for stream, item in made.items()],
         wheel=wheel_uri(),
