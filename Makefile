@@ -24,7 +24,9 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 bench: .venv/installed
+	$(BIN)/python -m benchmarks
 	$(BIN)/python benchmarks/flow.py
+	$(BIN)/python -m benchmarks.loader
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/transforms.py
 	$(BIN)/python benchmarks/weights.py
 

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1] / "src" / "stmulnet"
 BASE = {
     *("constants", "errors", "files", "console", "device", "distributed", "mirror", "values", "class_names"),
-    *("download", "memory", "rendering"),
+    *("download", "memory", "rendering", "timing"),
 }
 ALLOWED: dict[str, set[str]] = {
     **{name: BASE for name in BASE},

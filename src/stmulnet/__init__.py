@@ -12,6 +12,7 @@ _PUBLIC = {
     "VideoPredictor": "stmulnet.predictor",
     "ablate": "stmulnet.commands.ablate",
     "annotate": "stmulnet.commands.annotate",
+    "bench": "stmulnet.commands.bench",
     "convert": "stmulnet.commands.convert",
     "create_model": "stmulnet.models.zoo",
     "evaluate": "stmulnet.commands.evaluate",
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from stmulnet import flow as flow
     from stmulnet.commands.ablate import ablate as ablate
     from stmulnet.commands.annotate import annotate as annotate
+    from stmulnet.commands.bench import bench as bench
     from stmulnet.commands.convert import convert as convert
     from stmulnet.commands.evaluate import evaluate as evaluate
     from stmulnet.commands.explain import explain as explain

@@ -1,0 +1,39 @@
+"""Peak memory of a command and of all processes that it starts, from /proc (Linux)."""
+
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+INTERVAL_SEC = 0.05
+
+
+def peak_of_command(command: Sequence[str]) -> float:
+    """Run a command and return the largest sum over its processes, in GB; pages that they share count once."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, sum(_proportional_kb(pid) for pid in _tree(process.pid)))
+        time.sleep(INTERVAL_SEC)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, list(command))
+    return peak * 1024 / 1e9
+
+
+def _tree(pid: int) -> list[int]:
+    found = [pid]
+    for parent in found:  # grows while it is read
+        for children in Path(f"/proc/{parent}/task").glob("*/children"):
+            try:
+                found += [int(child) for child in children.read_text().split()]
+            except OSError:  # the thread has ended
+                continue
+    return found
+
+
+def _proportional_kb(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:  # the process has ended
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
