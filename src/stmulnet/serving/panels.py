@@ -21,8 +21,8 @@ from stmulnet.serving.moments import Moment, in_order
 COLUMNS = 8
 LEADING = 4  # classes whose probabilities are shown over time
 GATE_NOTES = {  # with the value that gets the full glow
-    "multiply": "glowing where motion lets through what is there; fully where it makes that {:.2g} times as strong",
-    "add": "glowing where motion adds to what is there; fully where that is {:.2g} times as much again",
+    "multiply": "glowing where motion lets through what is there; full glow is a factor of {:.2g}",
+    "add": "glowing where motion adds to what is there; full glow is {:.2g} of it",
 }
 
 _ENVIRONMENT = Environment(
