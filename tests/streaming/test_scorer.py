@@ -1,8 +1,10 @@
 """Windows of a stream against the test protocol on exactly their frames."""
 
+import re
 import threading
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from stmulnet.errors import ConfigError, VideoDecodeError, VideoTooShortError
 from stmulnet.evaluation.protocol import VideoScores, video_scores
 from stmulnet.flow.estimate import estimate_flow
 from stmulnet.flow.quantize import to_uint8
+from stmulnet.models.checkpoint import load_model
 from stmulnet.models.zoo import create_model
 from stmulnet.predictor import VideoPredictor
 from stmulnet.streaming import fields
@@ -154,6 +157,14 @@ def test_single_streams(tiny_project: TinyProject, film: Frames, stream: str) ->
     assert [each.window.last for each in scored] == [20, 40, 60, 75]
     assert all((each.scores.appearance is None) == (stream == "motion") for each in scored)
     assert all((each.scores.motion is None) == (stream == "appearance") for each in scored)
+
+
+def test_example_of_the_documents(tiny_project: TinyProject, film: Frames, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "timeline.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    names = {"model": load_model(tiny_project.weights), "frames": iter(film[:30])}
+    exec(compile(code, "timeline.md", "exec"), names)
+    assert capsys.readouterr().out.startswith("1 30 ")
 
 
 def test_too_short(predictor: VideoPredictor, film: Frames) -> None:

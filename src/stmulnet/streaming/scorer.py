@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +28,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class WindowScores:
-    """Raw scores of one window."""
+    """Raw scores of one window; without those of its views, since there may be many windows."""
 
     window: Window
     scores: VideoScores
@@ -91,7 +91,8 @@ class WindowScorer:
         if self._make_fields.needed:  # the last window, moved back, may need others than complete windows do
             missing = [number for number in fields_of(times) if number not in kept.fields]
             kept.fields |= compute_fields(kept.images, missing, self._make_fields)
-        return WindowScores(window, self.predictor.score_frames(times, kept.images, kept.fields))
+        scores = self.predictor.score_frames(times, kept.images, kept.fields)
+        return WindowScores(window, replace(scores, appearance_views=None, motion_views=None))
 
 
 class _Kept:
