@@ -34,6 +34,7 @@ def environment() -> dict[str, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # starts twelve trainings, one after the other
 def test_killed_ten_times_at_random_moments(tiny_project: Any, tmp_path: Path) -> None:
     """The same weights and metrics, bit by bit, as those of the undisturbed run; every kill hits a training."""
     schedule = ["--learning-rates", "[0.01, 0.001]", "--passes-per-epoch", "20"]
