@@ -43,7 +43,7 @@ def draw(axes: Axes, table: dict[str, Any]) -> None:
 def main() -> None:
     """Draw all tables, one below the other."""
     mpl.rcParams.update({"svg.hashsalt": "stmulnet", "font.family": "DejaVu Sans"})
-    paths = sorted((DOCS / "results" / "ablations").glob("*.json"), key=lambda path: path.stem, reverse=True)
+    paths = sorted((DOCS / "results" / "ablations").glob("*.json"))
     tables = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     heights = [HEAD + ROW * len(rows_of(table)) for table in tables]
     height = sum(heights) + FOOT
