@@ -17,6 +17,7 @@ _PUBLIC = {
     "create_model": "stmulnet.models.zoo",
     "evaluate": "stmulnet.commands.evaluate",
     "explain": "stmulnet.commands.explain",
+    "export": "stmulnet.commands.export",
     "extract": "stmulnet.commands.extract",
     "import_archive": "stmulnet.commands.import_archive",
     "list_models": "stmulnet.models.zoo",
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from stmulnet.commands.convert import convert as convert
     from stmulnet.commands.evaluate import evaluate as evaluate
     from stmulnet.commands.explain import explain as explain
+    from stmulnet.commands.export import export as export
     from stmulnet.commands.extract import extract as extract
     from stmulnet.commands.import_archive import import_archive as import_archive
     from stmulnet.commands.live import live as live

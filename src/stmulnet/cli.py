@@ -37,6 +37,7 @@ VERBS = {
     "serve": "a web page and an HTTP interface that recognise actions",
     "convert": "weights between the authors' MatConvNet files (.mat) and .safetensors",
     "weights": "list, fetch and verify the authors' weight files",
+    "export": "a network as an ONNX file, or a program of torch.export",
     "bench": "how fast this machine is, and how much of it the package uses",
     "push": "weights and a page about them onto the Hugging Face Hub",
 }

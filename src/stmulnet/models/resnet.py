@@ -199,7 +199,7 @@ class Head(nn.Module):
         videos = x.shape[0] // frames
         if self.temporal_pool is not None:
             x = self.temporal_pool(x, frames)
-        if self.pool_size != "global" and min(x.shape[-2:]) < self.pool_size:
+        if self.pool_size != "global" and any(side < self.pool_size for side in x.shape[-2:]):
             raise ConfigError(
                 f"images too small: {tuple(x.shape[-2:])} positions on the last map, head_pool {self.pool_size} "
                 "needs as many in height and width"

@@ -73,16 +73,24 @@ def describe(network: Network) -> dict[str, str]:
 
 
 def random_clip(config: ModelConfig, *, seed: int = 0) -> list[Tensor]:
-    """Noise for one clip: a tensor (1, T, C, H, W) uint8 per stream, of as many frames as training takes, or more.
+    """Noise for one clip: a tensor (1, T, C, H, W) uint8 per stream, of as many frames as training takes, or more."""
+    frames, side = max(TRAIN_FRAMES, config.min_frames), config.input_size
+    return random_clips(config, (1, frames, side, side), seed=seed)
+
+
+def random_clips(config: ModelConfig, sizes: tuple[int, int, int, int], *, seed: int) -> list[Tensor]:
+    """Noise: a tensor (N, T, C, H, W) uint8 per stream, for ``sizes`` N, T, H, W.
 
     Flow stays within 1.6 px, so that products with it stay of ordinary size.
     """
     generator = torch.Generator().manual_seed(seed)
-    frames, side = max(TRAIN_FRAMES, config.min_frames), config.input_size
+    clips, frames, height, width = sizes
     channels = {"appearance": RGB_CHANNELS, "motion": FLOW_CHANNELS}
     levels = {"appearance": (0, 256), "motion": (FLOW_ZERO_LEVEL - 10, FLOW_ZERO_LEVEL + 11)}
     return [
-        torch.randint(*levels[name], (1, frames, channels[name], side, side), dtype=torch.uint8, generator=generator)
+        torch.randint(
+            *levels[name], (clips, frames, channels[name], height, width), dtype=torch.uint8, generator=generator
+        )
         for name in config.streams
     ]
 
