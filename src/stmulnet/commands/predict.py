@@ -236,16 +236,16 @@ class _Bars:
 
 
 def _print_prediction(name: str, prediction: Prediction) -> None:
-    console = Console(highlight=False)
     width = max(len(label) for label, _ in prediction.top_k)
-    console.print(f"[bold]{escape(name)}[/bold]", soft_wrap=True)
+    lines = [f"[bold]{escape(name)}[/bold]"]
     for label, probability in prediction.top_k:
         filled = round(BAR_WIDTH * probability)
         bar = f"[blue]{'█' * filled}[/blue][dim]{'░' * (BAR_WIDTH - filled)}[/dim]"
-        console.print(f"  {escape(label.ljust(width))}  {bar} {100 * probability:5.1f} %", soft_wrap=True)
+        lines.append(f"  {escape(label.ljust(width))}  {bar} {100 * probability:5.1f} %")
     seconds = prediction.seconds
     parts = ", ".join(f"{part} {seconds[part]:.2f} s" for part in ("decode", "flow", "network"))
-    console.print(f"  [dim]{prediction.num_frames} frames; {parts}; {escape(prediction.preset)}[/dim]", soft_wrap=True)
+    lines.append(f"  [dim]{prediction.num_frames} frames; {parts}; {escape(prediction.preset)}[/dim]")
+    Console(highlight=False).print("\n".join(lines), soft_wrap=True)  # at once: a notebook puts space around each
 
 
 def _write_features(path: Path, predictions: Mapping[Named, Prediction]) -> None:
