@@ -1,5 +1,6 @@
 """Decoding, probing and writing of video files."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -146,6 +147,55 @@ def test_frames_come_one_by_one_and_max_frames_stops(encode: Encode) -> None:
 def test_probe(encode: Encode) -> None:
     info = io.probe(encode("a.avi", 10, codec="mpeg4"))
     assert info == io.VideoInfo(56, 40, 25.0, 10, pytest.approx(0.4), "mpeg4", 0)  # type: ignore[arg-type]
+
+
+def test_frames_are_let_go_one_by_one(encode: Encode) -> None:
+    """FFmpeg's frames must not wait for the garbage collector: of a large video, they would fill the memory."""
+    path = encode("a.mp4", 30)
+    gc.collect()
+    gc.disable()
+    try:
+        alive = []
+        for _ in io.iter_frames(path):
+            alive.append(sum(isinstance(item, av.VideoFrame) for item in gc.get_objects()))
+    finally:
+        gc.enable()
+    assert max(alive) <= 5  # with what the decoder holds back, and the first one, of which the rotation is read
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads in /proc, of Linux only")
+def test_one_thread_decodes_unless_more_are_asked_for(encode: Encode) -> None:
+    path = encode("a.mp4", 30)
+    before = len(os.listdir("/proc/self/task"))
+    assert {len(os.listdir("/proc/self/task")) for _ in io.iter_frames(path)} == {before}
+
+
+def test_late_start_is_not_counted_as_missing(tmp_path: Path, moving: Callable[..., Frames]) -> None:
+    """Matroska's duration tag is the time of the end, here 41 s; the video lasts for one."""
+    with av.open(str(tmp_path / "late.mkv"), "w") as writer:
+        stream: Any = writer.add_stream("libx264", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 40, 56, "yuv420p"
+        for number, image in enumerate(moving(10)):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts = 400 + number
+            writer.mux(stream.encode(frame))
+        writer.mux(stream.encode(None))
+    assert len(io.read_frames(tmp_path / "late.mkv")) == 10
+    assert io.probe(tmp_path / "late.mkv").duration_s == pytest.approx(1.0)
+
+
+def test_text_that_is_not_utf8_does_no_harm(encode: Encode) -> None:
+    path = encode("a.mkv")
+    content = path.read_bytes()
+    at = content.index(b"DURATION") + 2
+    path.write_bytes(content[:at] + b"\xff\xfe" + content[at + 2 :])
+    assert len(io.read_frames(path)) == 12
+
+
+def test_shape_that_cannot_be_resized_names_the_file(encode: Encode) -> None:
+    path = encode("flat.mp4", 2, height=2, width=2000)
+    with pytest.raises(VideoDecodeError, match=r"flat\.mp4: frames of 2000x2 would become 64000x64"):
+        io.read_frames(path, short_side=64)
 
 
 # --- what is not a complete, harmless video ---------------------------------------------------------------------------

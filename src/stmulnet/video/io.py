@@ -143,7 +143,14 @@ def iter_frames(path: Path | str, *, short_side: int | None = None, threads: int
         raise ConfigError(f"short_side must be a number of pixels, 1 or more, or None; got {short_side}")
     with _open(path, threads=threads) as (container, stream):
         for image, _ in displayed_frames(container, stream, path):
-            yield image if short_side is None else resize_short_side(image, short_side)
+            yield image if short_side is None else _resized(image, short_side, path)
+
+
+def _resized(image: Image, short_side: int, path: Path) -> Image:
+    try:
+        return resize_short_side(image, short_side)
+    except ConfigError as error:  # a video that no ordinary size makes small enough
+        raise VideoDecodeError(f"{path}: {error}") from error
 
 
 def read_frames(
@@ -245,7 +252,7 @@ def _open(path: Path, *, threads: int = 1) -> Iterator[tuple[Any, Any]]:
     }
     try:
         # With the explicit protocol, a name such as "concat:a|b" or "http:x" is only a name.
-        container = av.open(f"file:{path.absolute()}", options=options)
+        container = av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
     except av.FFmpegError as error:
         raise VideoDecodeError(f"{path}: {opening_problem(error)}; 0 frames were readable") from error
     with container:
@@ -305,6 +312,7 @@ def displayed_frames(container: Any, stream: Any, path: Path | str) -> Iterator[
     count = packets = 0
     end_s = 0.0
     shape: tuple[int, ...] | None = None
+    turn: _Turn | None = None  # of the first frame: asked for its side data, a frame is kept until garbage is collected
     to_rgb = VideoReformatter()  # one for all: the frames' own ones each start threads, which takes more than the work
     try:
         for packet in container.demux(stream):
@@ -316,14 +324,15 @@ def displayed_frames(container: Any, stream: Any, path: Path | str) -> Iterator[
             for frame in packet.decode():
                 if frame.is_corrupt:
                     raise VideoDecodeError(f"{path}: {_damaged_after(count)} (a frame is damaged)")
-                image, rotation = _as_displayed(to_rgb.reformat(frame, format="rgb24"), frame)
+                turn = turn or _Turn.of(frame)
+                image = turn.applied(cast(Image, to_rgb.reformat(frame, format="rgb24", threads=1).to_ndarray()))
                 if image.shape != (shape := shape or image.shape):
                     raise VideoDecodeError(
                         f"{path}: frame {count + 1} has another size, {image.shape[1]}x{image.shape[0]}, than those "
                         f"before, {shape[1]}x{shape[0]}; {count} frames were readable"
                     )
                 count += 1
-                yield image, rotation
+                yield image, turn.degrees
     except av.FFmpegError as error:
         raise VideoDecodeError(f"{path}: {_damaged_after(count)} ({error.strerror or error})") from error
     if count == 0:
@@ -353,8 +362,8 @@ def _check_complete(container: Any, stream: Any, path: Path | str, *, packets: i
         found, unit = float(packets), "frames"
     else:
         seconds, rate = _announced_seconds(container, stream), float(stream.average_rate or 0)
-        start_s = float((stream.start_time or 0) * stream.time_base)
-        announced, found, unit = (seconds or 0) * rate, (end_s - start_s) * rate, "frames (by its duration)"
+        announced, found = (seconds or 0) * rate, (end_s - _start_seconds(stream)) * rate
+        unit = "frames (by its duration)"
     if announced - found > max(MISSING_FRAMES, MISSING_SHARE * announced):
         raise VideoDecodeError(
             f"{path}: cut off: the header announces {announced:.0f} {unit}, {count} frames were readable; "
@@ -362,32 +371,53 @@ def _check_complete(container: Any, stream: Any, path: Path | str, *, packets: i
         )
 
 
+def _start_seconds(stream: Any) -> float:
+    return float((stream.start_time or 0) * stream.time_base)
+
+
 def _announced_seconds(container: Any, stream: Any) -> float | None:
     """Duration of the video track by its header."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
     # Matroska: "00:00:01.300000000", the time of the end. Any program may have written anything else there.
-    if match := re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", "")):
-        return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+    if match := re.fullmatch(r"(\d{1,9}):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", "")):
+        end_s = int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+        return max(0.0, end_s - max(0.0, _start_seconds(stream)))
     if container.duration and len(container.streams) == 1:
         return float(container.duration / av.time_base)
     return None
 
 
-def _as_displayed(rgb: Any, frame: Any) -> tuple[Image, int]:
-    """RGB image (H, W, 3) after the display matrix, and the clockwise rotation in degrees."""
-    image: Image = np.ascontiguousarray(rgb.to_ndarray())  # FFmpeg pads the rows of odd sizes
-    matrix = frame.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
-    if matrix is None:
-        return image, 0
-    # libavutil/display.h: 16.16 fixed point, rows (a b u), (c d v), ...; x' = a x + c y, y' = b x + d y.
-    a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5].tolist()
-    if abs(b) > abs(a):
-        image, x_sign, y_sign = image.transpose(1, 0, 2), c, b
-    else:
-        x_sign, y_sign = a, d
-    image = image[:: -1 if y_sign < 0 else 1, :: -1 if x_sign < 0 else 1]
-    return np.ascontiguousarray(image), round(-frame.rotation / 90) * 90 % 360
+@dataclass(frozen=True)
+class _Turn:
+    """How the stored picture is turned for display: transposed, then flipped.
+
+    Attributes:
+        degrees: The rotation in it, clockwise.
+    """
+
+    transposed: bool = False
+    flipped_x: bool = False
+    flipped_y: bool = False
+    degrees: int = 0
+
+    @classmethod
+    def of(cls, frame: Any) -> "_Turn":
+        """Read the display matrix of a frame."""
+        matrix = frame.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
+        if matrix is None:
+            return cls()
+        # libavutil/display.h: 16.16 fixed point, rows (a b u), (c d v), ...; x' = a x + c y, y' = b x + d y.
+        a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5].tolist()
+        transposed = abs(b) > abs(a)
+        x_sign, y_sign = (c, b) if transposed else (a, d)
+        return cls(transposed, x_sign < 0, y_sign < 0, round(-frame.rotation / 90) * 90 % 360)
+
+    def applied(self, image: Image) -> Image:
+        """The image (H, W, 3) as displayed, contiguous: FFmpeg pads the rows of odd sizes."""
+        if self.transposed:
+            image = image.transpose(1, 0, 2)
+        return np.ascontiguousarray(image[:: -1 if self.flipped_y else 1, :: -1 if self.flipped_x else 1])
 
 
 @contextlib.contextmanager
