@@ -118,7 +118,8 @@ def encode(
     """Encode frames, at 25 per second or at the given times in units of 1/25 s."""
     frames = texture() if frames is None else frames
     options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
-    with av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as writer:
+    container = {"avoid_negative_ts": "disabled"} if times and min(times) < 0 else {}  # kept as they are
+    with av.open(str(path), "w", options=container) as writer:
         stream: Any = writer.add_stream(codec, rate=25, options=options)
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pixels
         for number, image in enumerate(frames):
