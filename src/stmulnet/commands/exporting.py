@@ -100,6 +100,7 @@ def open_onnx(path: Path) -> Runner:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait take others' time
     session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
     return lambda *clips: session.run(None, dict(zip(names, map(np.asarray, clips), strict=True)))
