@@ -10,7 +10,7 @@ nbclient = pytest.importorskip("nbclient")
 nbformat = pytest.importorskip("nbformat")
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "docs" / "quickstart.ipynb"
-QUICK = "GROUPS_TRAIN, GROUPS_TEST, EPOCHS = 2, 1, 2"
+QUICK = "GROUPS_TRAIN, GROUPS_TEST, EPOCHS = 2, 1, 3"  # two epochs warm up
 
 
 @pytest.fixture
