@@ -66,7 +66,7 @@ def test_a_signal_ends_it_cleanly_also_during_a_prediction(
         process.send_signal(number)
         assert process.wait(30) == 0
         other.join()
-    assert said == ["stmulnet serve: stopping; a prediction that is running comes to its end first\n"]
+    assert said == ["stmulnet serve: stopping, after the prediction that is running, if there is one\n"]
     assert [path for path in tmp_path.iterdir() if path.name != "numba"] == []
 
 

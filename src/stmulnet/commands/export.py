@@ -204,7 +204,9 @@ def _check_arguments(
     if format not in SUFFIXES:
         raise ConfigError(f"format must be {' or '.join(SUFFIXES)}, got {format!r}")
     if out.suffix.lower() != SUFFIXES[format]:
-        raise ConfigError(f"{out}: {format} files end in {SUFFIXES[format]}; give the file that suffix")
+        other = [f", or take --format {name}" for name, suffix in SUFFIXES.items() if suffix == out.suffix.lower()]
+        advice = f"give the file that suffix{''.join(other)}"
+        raise ConfigError(f"{out}: {format} files end in {SUFFIXES[format]}; {advice}")
     if int8 and format != "onnx":
         raise ConfigError(f"int8 is for onnx, not for {format}; leave it out, or take --format onnx")
     if dataset is not None and not int8:

@@ -95,7 +95,7 @@ def serve(
                 try:
                     threading.Event().wait()
                 except KeyboardInterrupt:  # Ctrl-C or SIGTERM: how a server ends
-                    notice("stmulnet serve: stopping; a prediction that is running comes to its end first")
+                    notice("stmulnet serve: stopping, after the prediction that is running, if there is one")
     return ServeSummary(address)
 
 

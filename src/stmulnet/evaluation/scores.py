@@ -132,15 +132,16 @@ def load_scores(path: str | Path) -> SavedScores:
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with path.open("rb") as stream:
+            if not zipfile.is_zipfile(stream):  # NumPy would advise to unpickle it
+                raise ConfigError(f"{path}: not a scores file, or damaged; give the scores.npz of an evaluation")
+            stream.seek(0)
             file = np.load(stream, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ConfigError(f"{path}: a single array; give the scores.npz of an evaluation")
             return {name: file[name] for name in file.files}
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
         # Arrays of Python objects, which would be unpickled, are among the ValueErrors.
-        reason = str(error).partition("\n")[0]
+        reason = "it holds Python objects" if "pickle" in str(error) else str(error).partition("\n")[0]
         raise ConfigError(f"{path}: not a scores file, or damaged ({reason}); evaluate again") from error
 
 

@@ -277,7 +277,7 @@ def opening_problem(error: av.FFmpegError) -> str:
     if isinstance(error, av.error.ArgumentError):  # what FFmpeg returns for a format outside of format_whitelist
         return f"this file format is refused; {allowed}"
     if isinstance(error, av.error.InvalidDataError):
-        return f"not a video file, or its header is damaged or cut off; {allowed}"
+        return f"not a video file (such as text, or a playlist), or its header is damaged or cut off; {allowed}"
     return f"cannot be opened: {error.strerror or error}"
 
 
