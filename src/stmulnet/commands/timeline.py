@@ -70,7 +70,7 @@ def timeline(
         out: Folder for timeline.csv (a row per window, as soon as it is scored), timeline.json (also the raw scores and
             segments) and timeline.png (probabilities of the leading classes over time).
         window: Length of a window, seconds.
-        stride: Seconds from the start of one window to the start of the next.
+        stride: Seconds from the start of one window to the start of the next, rounded to whole frames like window.
         overlay: Write a video (.mp4) with frames, colour-coded flow and scores side by side; needs a stride of at most
             the window.
         fps: Frames per second where the video does not say, as for a folder of images; otherwise its own rate counts.
