@@ -5,7 +5,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.loopback import answering
 
 HANG_SEC = 5.0  # at most; the end of the test ends it earlier
 
@@ -112,13 +114,8 @@ def serve() -> Iterator[FileServer]:
     """Run a server in a thread until the end of the block."""
     plan = FileServer()
     handler = type("Handler", (_Handler,), {"plan": plan, "protocol_version": "HTTP/1.1"})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        plan.address = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with answering(handler) as plan.address:
         try:
             yield plan
         finally:
             plan.closing.set()
-            server.shutdown()
-            thread.join()

@@ -4,12 +4,13 @@ import base64
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.loopback import answering
 
 USER, TOKEN = "ada", "hf_secret"
 
@@ -167,12 +168,5 @@ def serve() -> Iterator[Hub]:
     """Run a hub in a thread until the end of the block."""
     hub = Hub()
     handler = type("Handler", (_Handler,), {"hub": hub, "protocol_version": "HTTP/1.1"})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        hub.address = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield hub
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering(handler) as hub.address:
+        yield hub
