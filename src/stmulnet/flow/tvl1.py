@@ -23,6 +23,8 @@ from stmulnet.flow import tvl1_kernels as kernels
 from stmulnet.flow.frames import MIN_SIDE_PX
 from stmulnet.flow.pairs import map_pairs
 from stmulnet.flow.params import TVL1Params as TVL1Params
+from stmulnet.flow.tvl1_median import median5
+from stmulnet.flow.tvl1_planes import make_planes, pixels
 from stmulnet.flow.tvl1_warp import MARGIN, warp
 
 Array = NDArray[np.float32]
@@ -81,7 +83,7 @@ class _PairSolver:
 
     def __call__(self, first: Pyramid, second: Pyramid, out: Array) -> None:
         """Write the flow (2, H, W) from the first to the second frame into ``out``."""
-        self._levels[-1].flow.fill(0.0)
+        self._levels[-1].flow[:] = 0.0
         for index in reversed(range(len(self._levels))):
             self._levels[index].refine(first[index], second[index])
             if index > 0:
@@ -107,32 +109,48 @@ class _Level:
         self._params = params
         self._weights = np.array([params.lambda_ * params.theta, params.theta, params.tau / params.theta], np.float32)
         self._stop = float(params.epsilon**2 * size[0] * size[1])
-        height, width = size
-        self.flow, self._filtered = (np.empty((2, height, width), np.float32) for _ in range(2))
-        self._dual = np.empty((4, 1 + height, width), np.float32)
-        self._data = np.empty((4, height, width), np.float32)
-        self._target = np.zeros((3, height + 2 * MARGIN, width + 2 * MARGIN), np.float32)
+        self._height, self._width = size
+        self._flow, self._filtered = make_planes(2, *size), make_planes(2, *size)
+        self._dual, self._data = make_planes(4, *size), make_planes(4, *size)
+        self._columns = np.zeros((5, self._flow.shape[2] + 4), np.float32)
+        self._target = np.zeros((3, self._height + 2 * MARGIN, self._width + 2 * MARGIN), np.float32)
+
+    @property
+    def flow(self) -> Array:
+        """(2, h, w), px; a view."""
+        return pixels(self._flow, self._width)
 
     def refine(self, image: Array, target_image: Array) -> None:
         """Improve ``flow`` so that ``target_image``, looked up along it, resembles ``image``."""
         kernels.target_planes(target_image, self._target)
         self._dual.fill(0.0)  # once per level: the warps go on with the dual they find
         for _ in range(self._params.warps):
-            warp(image, self._target, self.flow, self._data)
+            warp(image, self._target, self._flow, self._data)
             self._minimise()
 
     def _minimise(self) -> None:
         for _ in range(self._params.outer_iterations):
             self._median_filter()
             error = kernels.iterate(
-                self.flow, self._dual, self._data, self._weights, self._params.inner_iterations, self._stop
+                self._flow,
+                self._dual,
+                self._data,
+                self._width,
+                self._weights,
+                self._params.inner_iterations,
+                self._stop,
             )
             if error <= self._stop:
                 break
 
     def _median_filter(self) -> None:
-        if self._params.median_size == 1:
+        size = self._params.median_size
+        if size == 1:
             return
-        for plane, filtered in zip(self.flow, self._filtered, strict=True):
-            cv2.medianBlur(plane, self._params.median_size, dst=filtered)
-        self.flow, self._filtered = self._filtered, self.flow
+        for plane, filtered in zip(self._flow, self._filtered, strict=True):
+            if size == 5:
+                median5(plane, filtered, self._width, self._columns)
+            else:
+                inside = np.s_[1:-1, : self._width]
+                cv2.medianBlur(plane[inside], size, dst=filtered[inside])
+        self._flow, self._filtered = self._filtered, self._flow

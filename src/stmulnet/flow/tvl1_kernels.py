@@ -1,12 +1,10 @@
 """The compiled loops of TV-L1 except for warping: what OpenCV offers in no single call.
 
-Axes: H x W pixels, rows first; a leading axis holds several images. All arrays are C-contiguous float32:
+All arrays are planes of float32 (tvl1_planes.py), H x W pixels and the zeros around them:
 
-    flow    (2, H, W)       u1, u2: displacement in x and in y, px
-    dual    (4, 1 + H, W)   p11, p12: dual variable of u1 in x and in y; p21, p22: that of u2; the first row is
-                            zero, so that every row has one above it
-    data    (4, H, W)       gradient of the warped frame in x and in y, 1 / its squared norm, constant residual rho_c
-    target  (3, 4 + H + 4, 4 + W + 4)  frame, gradient in x, gradient in y; a margin of zeros all around
+    flow    2   u1, u2: displacement in x and in y, px
+    dual    4   p11, p12: dual variable of u1 in x and in y; p21, p22: that of u2; p11, p21 zero in the last column
+    data    4   gradient of the warped frame in x and in y, 1 / its squared norm, constant residual rho_c
 
 Names follow Zach, Pock, Bischof (DAGM 2007) and OpenCV's optflow/src/tvl1flow.cpp.
 """
@@ -15,63 +13,81 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmulnet.flow.compiled import compiled, load_or_compile
+from stmulnet.flow.tvl1_median import median5
 from stmulnet.flow.tvl1_warp import MARGIN, warp
 
 Array = NDArray[np.float32]
 
 COMPILE_SEC = 10  # about, on one slow core; for the notice only
 
-_HALF, _ONE = np.float32(0.5), np.float32(1.0)
+ROWS = 16  # swept together: loops long enough, and few enough numbers that they stay in the processor's second cache
+
+_HALF, _ONE, _ZERO = np.float32(0.5), np.float32(1.0), np.float32(0.0)
+_1 = np.uintp(1)
 
 
 @compiled
-def _update_flow(flow: Array, dual: Array, data: Array, y: int, l_t: np.float32, theta: np.float32) -> float:
+def _update_flow(
+    flow: Array, dual: Array, data: Array, start: int, end: int, row: int, l_t: np.float32, theta: np.float32
+) -> float:
     # Data term: the three cases of the paper's threshold are one clamp of -rho / |grad|^2 to +-l_t.
-    # Column 0 stands alone: its backward difference has no left neighbour, and without it the loop vectorises.
-    rho = data[3, y, 0] + data[0, y, 0] * flow[0, y, 0] + data[1, y, 0] * flow[1, y, 0]
-    step = min(max(-rho * data[2, y, 0], -l_t), l_t)
-    change1 = step * data[0, y, 0] + theta * (dual[0, y + 1, 0] + dual[1, y + 1, 0] - dual[1, y, 0])
-    change2 = step * data[1, y, 0] + theta * (dual[2, y + 1, 0] + dual[3, y + 1, 0] - dual[3, y, 0])
-    flow[0, y, 0] += change1
-    flow[1, y, 0] += change2
-    error = change1 * change1 + change2 * change2
-    for x in range(1, flow.shape[2]):
-        rho = data[3, y, x] + data[0, y, x] * flow[0, y, x] + data[1, y, x] * flow[1, y, x]
-        step = min(max(-rho * data[2, y, x], -l_t), l_t)
-        divergence1 = dual[0, y + 1, x] - dual[0, y + 1, x - 1] + dual[1, y + 1, x] - dual[1, y, x]
-        divergence2 = dual[2, y + 1, x] - dual[2, y + 1, x - 1] + dual[3, y + 1, x] - dual[3, y, x]
-        change1 = step * data[0, y, x] + theta * divergence1
-        change2 = step * data[1, y, x] + theta * divergence2
-        flow[0, y, x] += change1
-        flow[1, y, x] += change2
+    u1, u2, p11, p12, p21, p22 = flow[0], flow[1], dual[0], dual[1], dual[2], dual[3]
+    grad_x, grad_y, inverse, rho_c = data[0], data[1], data[2], data[3]
+    above = np.uintp(row)
+    error = _ZERO
+    for i in range(np.uintp(start), np.uintp(end)):
+        rho = rho_c[i] + grad_x[i] * u1[i] + grad_y[i] * u2[i]
+        step = min(max(-rho * inverse[i], -l_t), l_t)
+        change1 = step * grad_x[i] + theta * (p11[i] - p11[i - _1] + p12[i] - p12[i - above])
+        change2 = step * grad_y[i] + theta * (p21[i] - p21[i - _1] + p22[i] - p22[i - above])
+        u1[i] += change1
+        u2[i] += change2
         error += change1 * change1 + change2 * change2
     return float(error)
 
 
 @compiled
-def _update_dual(u: Array, p_x: Array, p_y: Array, y: int, below: int, taut: np.float32) -> None:
-    last = u.shape[1] - 1
-    for x in range(last):
-        u_x, u_y = u[y, x + 1] - u[y, x], u[below, x] - u[y, x]
+def _update_dual(u: Array, p_x: Array, p_y: Array, start: int, end: int, row: int, taut: np.float32) -> None:
+    below = np.uintp(row)
+    for i in range(np.uintp(start), np.uintp(end)):
+        u_x, u_y = u[i + _1] - u[i], u[i + below] - u[i]
         scale = _ONE / (_ONE + taut * np.sqrt(u_x * u_x + u_y * u_y))
-        p_x[y + 1, x] = (p_x[y + 1, x] + taut * u_x) * scale
-        p_y[y + 1, x] = (p_y[y + 1, x] + taut * u_y) * scale
-    # Forward differences are zero across the border, so p_x of the last column stays zero.
-    u_y = u[below, last] - u[y, last]
-    p_y[y + 1, last] = (p_y[y + 1, last] + taut * u_y) / (_ONE + taut * abs(u_y))
+        p_x[i] = (p_x[i] + taut * u_x) * scale
+        p_y[i] = (p_y[i] + taut * u_y) * scale
 
 
 @compiled
-def iterate(flow: Array, dual: Array, data: Array, weights: Array, max_iterations: int, stop: float) -> float:
+def _update_dual_rows(
+    u: Array, p_x: Array, p_y: Array, first: int, end: int, row: int, below: int, width: int, taut: np.float32
+) -> None:
+    # Forward differences are zero across the right border; so the last pixel of a row is not what the loop makes of it,
+    # nor is what it puts between the last zero of a row and the first pixel of the next.
+    edge = np.empty(ROWS, np.float32)
+    for y in range(first, end):
+        i = y * row + width - 1
+        u_y = u[i + below] - u[i]
+        edge[y - first] = (p_y[i] + taut * u_y) / (_ONE + taut * abs(u_y))
+    _update_dual(u, p_x, p_y, first * row, end * row, below, taut)
+    for y in range(first, end):
+        i = y * row + width - 1
+        p_x[i], p_y[i], p_x[(y + 1) * row - 1] = _ZERO, edge[y - first], _ZERO
+
+
+@compiled
+def iterate(
+    flow: Array, dual: Array, data: Array, width: int, weights: Array, max_iterations: int, stop: float
+) -> float:
     """Do primal-dual iterations in place until the summed squared update of the flow is at most ``stop``.
 
-    One sweep is one iteration: a row of the flow, then the dual of the row above it, whose forward differences
-    are complete by then. Row y of the flow reads the dual of rows y and y - 1 before either changes.
+    One sweep is one iteration: some rows of the flow, then the dual of the rows whose forward differences are complete
+    by then, all but the last of them. A row of the flow reads the dual of its own row and of that above before either
+    changes.
 
     Args:
         flow: u1, u2; changed.
-        dual: p11, p12, p21, p22; changed. The first row, and the last column of p11 and p21, must be zero.
+        dual: p11, p12, p21, p22; changed.
         data: What ``warp`` wrote.
+        width: Pixels of a row.
         weights: (3,) lambda * theta, theta, tau / theta.
         max_iterations: Upper bound, at least 1.
         stop: Threshold on the sum over pixels, px^2.
@@ -79,22 +95,22 @@ def iterate(flow: Array, dual: Array, data: Array, weights: Array, max_iteration
     Returns:
         The sum of squared updates in the last iteration, px^2.
     """
-    height = flow.shape[1]
+    end, row = flow.shape[1] - 1, flow.shape[2]  # rows 1 ... end - 1 are pixels
     l_t, theta, taut = weights[0], weights[1], weights[2]
-    # Whole planes and row numbers, not views of rows: views made in the loop are counted references, and cost half.
-    u1, u2 = flow[0], flow[1]
-    p11, p12, p21, p22 = dual[0], dual[1], dual[2], dual[3]
+    flow, dual, data = flow.reshape(2, -1), dual.reshape(4, -1), data.reshape(4, -1)
     error = 0.0
     for _ in range(max_iterations):
         error = 0.0
-        for y in range(height):
-            error += _update_flow(flow, dual, data, y, l_t, theta)
-            if y > 0:
-                _update_dual(u1, p11, p12, y - 1, y, taut)
-                _update_dual(u2, p21, p22, y - 1, y, taut)
+        done = 1
+        for first in range(1, end, ROWS):
+            last = min(first + ROWS, end) - 1
+            error += _update_flow(flow, dual, data, first * row, (last + 1) * row, row, l_t, theta)
+            _update_dual_rows(flow[0], dual[0], dual[1], done, last, row, row, width, taut)
+            _update_dual_rows(flow[1], dual[2], dual[3], done, last, row, row, width, taut)
+            done = last
         # Nothing is below the last row: it is its own neighbour, which makes the difference zero.
-        _update_dual(u1, p11, p12, height - 1, height - 1, taut)
-        _update_dual(u2, p21, p22, height - 1, height - 1, taut)
+        _update_dual_rows(flow[0], dual[0], dual[1], done, end, row, 0, width, taut)
+        _update_dual_rows(flow[1], dual[2], dual[3], done, end, row, 0, width, taut)
         if error <= stop:
             break
     return error
@@ -117,7 +133,8 @@ def target_planes(image: Array, target: Array) -> None:
 
 
 _SIGNATURES = (
-    (iterate, "float64(f4[:,:,::1], f4[:,:,::1], f4[:,:,::1], f4[::1], int64, float64)"),
+    (iterate, "float64(f4[:,:,::1], f4[:,:,::1], f4[:,:,::1], int64, f4[::1], int64, float64)"),
+    (median5, "void(f4[:,::1], f4[:,::1], int64, f4[:,::1])"),
     (target_planes, "void(f4[:,::1], f4[:,:,::1])"),
     (warp, "void(f4[:,::1], f4[:,:,::1], f4[:,:,::1], f4[:,:,::1])"),
 )

@@ -4,7 +4,9 @@ The interpolation is OpenCV's remap with INTER_CUBIC and zeros outside the image
 OpenCV 4 rounds positions to 1/32 px). It is done here because remap takes twice as long: here position and
 weights are shared by the three images, and nothing but the data term is written.
 
-Axes: H x W pixels, rows first. The layouts of target, flow and data are in tvl1_kernels.py.
+Axes: H x W pixels, rows first. Flow and data lie as tvl1_kernels.py says.
+
+    target  (3, 4 + H + 4, 4 + W + 4)  frame, gradient in x, gradient in y; a margin of zeros all around
 """
 
 import numpy as np
@@ -39,10 +41,10 @@ def _cubic_weights(t: np.float32) -> Weights:
 @compiled
 def _positions(flow: Array, y: int, weights: Array, starts: NDArray[np.int32], row: np.int32) -> None:
     # Where each pixel of row y looks: weights in x (4) and in y (4), and the index of the first tap.
-    height, width = flow.shape[1:]
+    height, width = flow.shape[1] - 2, weights.shape[1]
     low, high_x, high_y = -_THREE, np.float32(width + 1), np.float32(height + 1)
     for x in range(width):
-        position_x, position_y = np.float32(x) + flow[0, y, x], np.float32(y) + flow[1, y, x]
+        position_x, position_y = np.float32(x) + flow[0, y + 1, x], np.float32(y) + flow[1, y + 1, x]
         left, top = np.floor(position_x), np.floor(position_y)
         weights[0, x], weights[1, x], weights[2, x], weights[3, x] = _cubic_weights(position_x - left)
         weights[4, x], weights[5, x], weights[6, x], weights[7, x] = _cubic_weights(position_y - top)
@@ -70,8 +72,8 @@ def warp(image: Array, target: Array, flow: Array, data: Array) -> None:
     Args:
         image: First frame, (H, W).
         target: Second frame and its gradient with a margin of zeros, what ``target_planes`` wrote.
-        flow: Where to look, (2, H, W), px.
-        data: Written: (4, H, W).
+        flow: Where to look, 2 planes (1 + H + 1, row), px.
+        data: Written: 4 planes.
     """
     height, width = image.shape
     planes = target.reshape(3, -1)
@@ -79,6 +81,7 @@ def warp(image: Array, target: Array, flow: Array, data: Array) -> None:
     row = np.uintp(target.shape[2])
     w, starts = np.empty((8, width), np.float32), np.empty(width, np.int32)
     for y in range(height):
+        line = y + 1  # of the planes: the first one is zeros
         _positions(flow, y, w, starts, np.int32(target.shape[2]))
         for x in range(width):
             start = np.uintp(starts[x])
@@ -86,8 +89,8 @@ def warp(image: Array, target: Array, flow: Array, data: Array) -> None:
             value = _look_up(frame, start, row, wx, wy)
             grad_x = _look_up(gradient_x, start, row, wx, wy)
             grad_y = _look_up(gradient_y, start, row, wx, wy)
-            data[0, y, x] = grad_x
-            data[1, y, x] = grad_y
+            data[0, line, x] = grad_x
+            data[1, line, x] = grad_y
             # Where the gradient vanishes the step is multiplied by it: any finite inverse gives zero.
-            data[2, y, x] = _ONE / max(grad_x * grad_x + grad_y * grad_y, _FLOAT_EPSILON)
-            data[3, y, x] = value - grad_x * flow[0, y, x] - grad_y * flow[1, y, x] - image[y, x]
+            data[2, line, x] = _ONE / max(grad_x * grad_x + grad_y * grad_y, _FLOAT_EPSILON)
+            data[3, line, x] = value - grad_x * flow[0, line, x] - grad_y * flow[1, line, x] - image[y, x]
