@@ -38,8 +38,8 @@ def short_video(path: Path, num_frames: int) -> Path:
 
 
 def stored_scores(project: TinyProject, dataset: Path, video: str, num_frames: int) -> np.ndarray:
-    """Scores the way of the stored data set: JPEG files, TwoStreamDataset, protocol."""
-    model = load_model(project.weights)
+    """Scores the way of the stored data set: JPEG files, TwoStreamDataset, protocol, the network of `evaluate`."""
+    model = optimize(load_model(project.weights), dtype=torch.float32)
     annotation = load_annotation(project.dataset / "annotations" / "annot01.json")
     videos = TwoStreamDataset(
         annotation,
@@ -59,6 +59,16 @@ def test_through_jpeg_equals_extract_and_evaluate(tiny_project: TinyProject, num
     prediction = VideoPredictor(tiny_project.weights, jpeg=True, threads=1)(video)
     expected = stored_scores(tiny_project, tiny_project.dataset, video.stem, 25)
     np.testing.assert_array_equal(prediction.scores.fused, expected)
+
+
+def test_scores_are_those_of_the_plain_network_up_to_rounding(tiny_project: TinyProject) -> None:
+    video = sorted(tiny_project.videos.rglob("*_g01_*.avi"))[3]
+    predictor = VideoPredictor(tiny_project.weights, threads=1)
+    prepared = predictor.prepare(video)
+    expected = video_scores(load_model(tiny_project.weights), prepared.rgb, prepared.flow).fused
+    found = predictor.predict_prepared(prepared).scores.fused
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+    assert not predictor.model.fused  # what gate maps are taken from
 
 
 def test_without_jpeg_scores_are_close(tiny_project: TinyProject) -> None:
@@ -82,7 +92,7 @@ def test_flow_by_torch_gives_nearly_the_same_scores(tiny_project: TinyProject) -
 def test_gaps_between_stacks(tiny_project: TinyProject, long_video: Path, tmp_path: Path) -> None:
     """Five of 70 frames: flow is computed for five separate runs, the scores are those of the complete extraction."""
     extract_videos(long_video.parent, tmp_path / "data", short_side=64, workers=1)
-    model = load_model(tiny_project.weights)
+    model = optimize(load_model(tiny_project.weights), dtype=torch.float32)
     annotation = tmp_path / "annot01.json"
     entry = {"drift": {"set": "validation", "label": 1, "nframes": 70}}
     labels = {str(number): name for number, name in enumerate(tiny_project.class_names, start=1)}
@@ -206,7 +216,6 @@ def test_bf16_is_near_float32_and_said(tiny_project: TinyProject) -> None:
         "flow_backend": "tvl1",
         "precision": "bf16",
         "mirrored": True,
-        "optimized": True,
         "short_side": 64,
         "jpeg": False,
     }
@@ -217,7 +226,7 @@ def test_optimised_networks_count_as_they_are(tiny_project: TinyProject) -> None
     for dtype, precision in ((torch.float32, "float32"), (torch.bfloat16, "bf16")):
         network = optimize(load_model(tiny_project.weights), dtype=dtype)
         predictor = VideoPredictor(network, num_frames=6, features=True, threads=1)
-        assert (predictor.settings.precision, predictor.settings.optimized) == (precision, True)
+        assert predictor.settings.precision == precision
         prediction = predictor(video)
         other = VideoPredictor(tiny_project.weights, num_frames=6, threads=1)(video).scores.fused
         np.testing.assert_allclose(prediction.scores.fused, other, atol=0.05 * np.abs(other).max())

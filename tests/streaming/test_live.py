@@ -16,6 +16,7 @@ from stmulnet.errors import ConfigError, VideoDecodeError, VideoTooShortError
 from stmulnet.evaluation.protocol import VideoScores
 from stmulnet.flow.estimate import estimate_flow
 from stmulnet.flow.quantize import to_uint8
+from stmulnet.models.optimize import optimize
 from stmulnet.predictor import VideoPredictor
 from stmulnet.streaming import fields
 from stmulnet.streaming.fields import FieldMaker
@@ -87,7 +88,7 @@ def predictor_scores(predictor: VideoPredictor, clip: Frames) -> VideoScores:
     flow = to_uint8(estimate_flow(clip, backend=predictor.flow_backend))
     stacks = np.stack([flow[t - 6 : t + 4].reshape(20, *clip.shape[1:3]) for t in times])
     rgb = torch.from_numpy(clip[np.array(times) - 1].transpose(0, 3, 1, 2).copy())
-    return video_scores(predictor.model, rgb, torch.from_numpy(stacks))
+    return video_scores(optimize(predictor.model, dtype=torch.float32), rgb, torch.from_numpy(stacks))
 
 
 def test_slow_flow_drops_frames_and_does_not_lag(

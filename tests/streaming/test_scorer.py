@@ -19,6 +19,7 @@ from stmulnet.evaluation.protocol import VideoScores, video_scores
 from stmulnet.flow.estimate import estimate_flow
 from stmulnet.flow.quantize import to_uint8
 from stmulnet.models.checkpoint import load_model
+from stmulnet.models.optimize import optimize
 from stmulnet.models.zoo import create_model
 from stmulnet.predictor import VideoPredictor
 from stmulnet.streaming import fields
@@ -49,7 +50,7 @@ def expected_scores(predictor: VideoPredictor, clip: Frames, count: int) -> Vide
     rgb = torch.from_numpy(clip[times - 1].transpose(0, 3, 1, 2).copy())
     flow = to_uint8(estimate_flow(clip, backend=predictor.flow_backend))
     stacks = np.stack([flow[np.array(sampling.flow_numbers(t)) - 1].reshape(20, *clip.shape[1:3]) for t in times])
-    return video_scores(predictor.model, rgb, torch.from_numpy(stacks))
+    return video_scores(optimize(predictor.model, dtype=torch.float32), rgb, torch.from_numpy(stacks))
 
 
 @pytest.mark.parametrize(

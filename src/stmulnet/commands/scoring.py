@@ -25,6 +25,7 @@ from stmulnet.memory import keep_freed_memory
 from stmulnet.models.catalog import locate
 from stmulnet.models.checkpoint import load_model
 from stmulnet.models.multiplier import Network
+from stmulnet.models.optimize import optimize
 from stmulnet.models.sources import check_unseen, disagree, plain, read_record
 from stmulnet.video.manifest import Manifest, load_manifests
 from stmulnet.video.pool import default_workers
@@ -134,19 +135,22 @@ def score_videos(
     views: ViewsName = "official",
     journal: Path | None = None,
     key: dict[str, Any] | None = None,
+    as_given: bool = False,
 ) -> ScoreTable:
     """Run the test protocol over a data set, reading ahead in ``workers`` processes.
 
     Of several processes (`stmulnet.distributed`) each scores its share, every video once; all get the whole table.
 
     Args:
-        network: The network.
+        network: The network. A copy of it, made fast for inference in float32, computes the scores; one that is
+            optimised already computes them itself.
         videos: Test videos; see `open_test_list`.
         device: Where to score.
         workers: Processes that read ahead; up to four by default.
         views: Views of a video.
         journal: File without suffix that keeps the scores until all are there; None keeps none.
         key: What a journal must be of for its scores to be taken over.
+        as_given: Whether the network itself computes the scores instead.
 
     Returns:
         Scores in the order of the list.
@@ -164,6 +168,8 @@ def score_videos(
     loader = ClipLoader(
         videos, batch_size=None, order=mine, workers=min(workers, len(mine)), ahead=1, pin_memory=device.type == "cuda"
     )
+    if not (as_given or network.fused):
+        network = optimize(network, device=device, dtype=torch.float32)
     network = network.to(device).eval()
     maker = view_maker(views, network.config.input_size)
     scored: list[ScoredVideo] = []

@@ -25,7 +25,7 @@ class FusedConv(nn.Module):
             ordinary layers do, one after the other.
     """
 
-    weight: Tensor
+    weight: Tensor | None
     bias: Tensor | None
 
     def __init__(self, conv: nn.Conv2d, *, relu: bool, packed: bool) -> None:
@@ -34,15 +34,17 @@ class FusedConv(nn.Module):
         self.over_time = isinstance(conv, TemporalConv)
         self.stride: Size = conv.stride  # type: ignore[assignment]
         self.padding: Size = conv.padding  # type: ignore[assignment]
-        self.register_buffer("weight", conv.weight.detach().contiguous(memory_format=torch.channels_last))
+        self.dtype = conv.weight.dtype
+        weight = conv.weight.detach().contiguous(memory_format=torch.channels_last)
+        self.register_buffer("weight", None if packed else weight)
         self.register_buffer("bias", None if conv.bias is None else conv.bias.detach())
         # Weights in oneDNN's order, and the input size that they are for: another size can want another order, and
         # putting them into it at every call takes longer than the convolution. One pair, so that threads see it whole.
-        self._order: tuple[torch.Size, Tensor] | None = None
+        self._order: tuple[torch.Size | None, Tensor] = None, weight
 
     def forward(self, x: Tensor, frames: int = 1, other: Tensor | None = None) -> Tensor:
         """(N*T, C, H, W) to the same with other channels and size; ``other`` is added and may be overwritten."""
-        x = x.to(self.weight.dtype)
+        x = x.to(self.dtype)
         if not self.over_time:
             return self._compute(x, other)
         other = None if other is None else unfold_time(other, frames)
@@ -52,15 +54,18 @@ class FusedConv(nn.Module):
         if self.packed:
             weight = self._packed_for(x.shape)
             return _packed_conv(x, weight, self.bias, self.stride, self.padding, other, relu=self.relu)
+        assert self.weight is not None
         out = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
         out = out if other is None else out.add_(other)
         return out.relu_() if self.relu else out
 
     def _packed_for(self, size: torch.Size) -> Tensor:
-        order = self._order
-        if order is None or order[0] != size:
-            order = self._order = size, _pack(self.weight, self.stride, self.padding, size)
-        return order[1]
+        packed_for, weight = self._order
+        if packed_for != size:
+            plain = weight if packed_for is None else weight.to_dense()
+            weight = _pack(plain, self.stride, self.padding, size)
+            self._order = size, weight
+        return weight
 
 
 class FusedUnit(nn.Module):
@@ -68,7 +73,8 @@ class FusedUnit(nn.Module):
 
     Args:
         unit: The unit.
-        sum_is_read: Whether something beside the unit's ReLU reads its sum; otherwise ``relu`` is part of the sum.
+        sum_is_read: Whether something reads the unit's sum before ``relu``, which then overwrites it; otherwise the
+            ReLU is part of the sum.
         packed: As for `FusedConv`.
     """
 
@@ -82,7 +88,7 @@ class FusedUnit(nn.Module):
         self.last = FusedConv(_conv(unit, last), relu=not sum_is_read, packed=packed)
         project = unit.branch1 is not None
         self.branch1 = FusedConv(_conv(unit, "branch1"), relu=False, packed=packed) if project else None
-        self.relu = nn.ReLU() if sum_is_read else nn.Identity()
+        self.relu = nn.ReLU(inplace=True) if sum_is_read else nn.Identity()
 
     def forward(self, state: Tensor, frames: int, residual_input: Tensor | None = None) -> Tensor:
         """As of `Unit`; where ``relu`` is part of the sum, after it. ``state`` may be overwritten."""

@@ -243,15 +243,15 @@ class MultiplierNetwork(Network):
         motion_a, *motion_rest = self.motion.units(stage)
         appearance_sum, motion_sum = appearance_a(appearance, frames), motion_a(motion, frames)
 
-        appearance = appearance_a.relu(appearance_sum)
         if key in self.into_motion:
-            motion_sum = self.into_motion[key](motion_sum, appearance)
+            motion_sum = self.into_motion[key](motion_sum, appearance_sum.relu())
         motion = motion_a.relu(motion_sum)
         gated = None
         if key in self.into_appearance:
             gated = self.into_appearance[key](appearance_sum, motion)
             if self.gate_whole_state:
-                appearance, gated = appearance_a.relu(gated), None
+                appearance_sum, gated = gated, None
+        appearance = appearance_a.relu(appearance_sum)
 
         for unit in motion_rest:
             motion = unit.relu(unit(motion, frames))

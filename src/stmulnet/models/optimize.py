@@ -72,6 +72,11 @@ def fast_dtype(device: torch.device | str = "cpu") -> torch.dtype:
     return torch.bfloat16 if any(check() for check in checks if check) else torch.float32
 
 
+def computed_in(network: Network) -> torch.dtype:
+    """The type in which a network of `optimize` computes."""
+    return next(module.dtype for module in network.modules() if isinstance(module, FusedConv))
+
+
 def _optimize_stream(network: Network, name: str, dtype: torch.dtype, *, packed: bool) -> None:
     stream = network.get_submodule(name)
     assert isinstance(stream, Stream)

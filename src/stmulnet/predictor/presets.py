@@ -12,7 +12,7 @@ from stmulnet.constants import TEST_FRAMES
 from stmulnet.errors import ConfigError
 from stmulnet.evaluation.clip_views import Clip, ViewMaker, official_views
 from stmulnet.models.multiplier import Network
-from stmulnet.models.optimize import fast_dtype, optimize
+from stmulnet.models.optimize import computed_in, fast_dtype, optimize
 from stmulnet.values import in_words
 
 Preset = Literal["paper", "fast"]
@@ -28,14 +28,12 @@ class Settings:
         flow_backend: Implementation of the flow, see `stmulnet.flow.estimate.estimate_flow`.
         precision: Numbers of the network: float32 or bf16.
         mirrored: Whether the scores are averaged with those of the mirrored clip.
-        optimized: Whether the network is made fast for inference (`stmulnet.models.optimize`); bf16 needs that.
     """
 
     num_frames: int
     flow_backend: str
     precision: Precision
     mirrored: bool
-    optimized: bool
 
     @property
     def views(self) -> ViewMaker:
@@ -50,8 +48,8 @@ class Settings:
 _DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 PRESETS: dict[str, Settings] = {
-    "paper": Settings(num_frames=TEST_FRAMES, flow_backend="tvl1", precision="float32", mirrored=True, optimized=False),
-    "fast": Settings(num_frames=10, flow_backend="dis", precision="bf16", mirrored=False, optimized=True),
+    "paper": Settings(num_frames=TEST_FRAMES, flow_backend="tvl1", precision="float32", mirrored=True),
+    "fast": Settings(num_frames=10, flow_backend="dis", precision="bf16", mirrored=False),
 }
 
 
@@ -79,17 +77,16 @@ def choose_settings(preset: str, device: torch.device, **given: Any) -> Settings
         raise ConfigError(f"precision must be {in_words(Precision)}, got {given['precision']!r}")
     if settings.precision == "bf16" and fast_dtype(device) != torch.bfloat16:
         settings = settings.replaced(precision="float32")
-    settings = settings.replaced(**given)
-    return settings.replaced(optimized=settings.optimized or settings.precision == "bf16")
+    return settings.replaced(**given)
 
 
 def prepare_network(
     model: Network, settings: Settings, device: torch.device, precision: str | None = None
 ) -> tuple[Network, Settings]:
-    """The network that computes the scores, the given one or a faster copy, and the settings that it then has.
+    """The network that computes the scores, a copy made fast for inference, and the settings that it then has.
 
     Args:
-        model: On the device; perhaps optimised already, which then counts.
+        model: Perhaps optimised already; then it is taken as it is.
         settings: What is wanted.
         device: Where it computes.
         precision: What was explicitly asked for; None if nothing.
@@ -97,15 +94,12 @@ def prepare_network(
     Raises:
         ConfigError: An optimised network of another precision than explicitly asked for.
     """
-    if not settings.optimized and not model.fused:
-        return model, settings
     if not model.fused:
         return optimize(model, device=device, dtype=_DTYPES[settings.precision]), settings
-    is_bf16 = any(tensor.dtype == torch.bfloat16 for tensor in model.state_dict().values())
-    found: Precision = "bf16" if is_bf16 else "float32"
+    found: Precision = "bf16" if computed_in(model) == torch.bfloat16 else "float32"
     if precision not in (None, found):
         raise ConfigError(f"the network was optimised for {found}, not for {precision}; give the one it was made from")
-    return model, settings.replaced(optimized=True, precision=found)
+    return model.to(device), settings.replaced(precision=found)
 
 
 def _as_it_is(rgb: Tensor | None, flow: Tensor | None) -> Iterator[Clip]:

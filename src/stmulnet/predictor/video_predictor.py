@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,7 +41,8 @@ class VideoPredictor:
     """Recognises the action in videos with one network.
 
     Frames are resized to the short side the network was trained with, flow is computed only where the sampled frames
-    need it, and the scores come from the official test protocol, of which presets change parts.
+    need it, and the scores come from the official test protocol, of which presets change parts. They are computed by a
+    copy of the network that is made fast for inference (`stmulnet.models.optimize`).
 
     Deviation D11: by default frames and flow do not go through JPEG, which is quicker and loses nothing; with
     ``jpeg=True`` the scores are those of ``extract`` and ``evaluate``.
@@ -48,8 +50,8 @@ class VideoPredictor:
     Args:
         model: A network with class names, or the path of its weights.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ... (see ``choose_device``).
-        preset: ``"paper"``: the official protocol. ``"fast"``: fewer frames, DIS flow, no mirrored view, and the
-            network made fast for inference, in bf16 where the processor has it. The following four replace parts of it.
+        preset: ``"paper"``: the official protocol. ``"fast"``: fewer frames, DIS flow, no mirrored view, and bf16 where
+            the processor has it. The following four replace parts of it.
         num_frames: Frames sampled per video (paper: 25, fast: 10).
         flow_backend: Implementation of the flow, see ``estimate_flow`` (paper: tvl1, fast: dis).
         precision: float32 or bf16 (fast: bf16, but float32 on a device without it).
@@ -100,8 +102,9 @@ class VideoPredictor:
                 "the network has no class names to answer with; train it with `stmulnet train` or set model.class_names"
             )
         network.config.check_frames(self.num_frames)
-        self.model = network.to(self.device).eval()
-        self._scorer, self.settings = prepare_network(self.model, self.settings, self.device, precision)
+        self._given = model
+        self._scorer, self.settings = prepare_network(network, self.settings, self.device, precision)
+        self.config = network.config
         self.class_names: list[str] = network.class_names
         self.top = top
         self.threads = threads or default_workers()
@@ -117,6 +120,12 @@ class VideoPredictor:
         trained_with = preprocessing.get("flow", {}).get("backend", self.flow_backend)
         if self.flow_record and trained_with != self.flow_backend:
             notice(f"note: the network was trained with {trained_with} flow and now gets {self.flow_backend} flow")
+
+    @cached_property
+    def model(self) -> Network:
+        """The network as it was given, in evaluation mode: for looking into. A file is read for it once more."""
+        network = self._given if isinstance(self._given, Network) else load_model(self._given)
+        return network.to(self.device).eval()
 
     @property
     def num_frames(self) -> int:
@@ -254,11 +263,11 @@ class VideoPredictor:
 
     def _clips(self, found: ReadVideo) -> PreparedVideo:
         rgb = flow = None
-        if "appearance" in self.model.config.streams:
+        if "appearance" in self.config.streams:
             rgb = {number: self.stored(found.frames[number]) for number in found.times}
         if self.flow_record:
             flow = found.fields
-        clips = protocol_clips(found.times, rgb, flow, TestTransform(self.model.config.input_size))
+        clips = protocol_clips(found.times, rgb, flow, TestTransform(self.config.input_size))
         return PreparedVideo(found.times, *clips, found.num_frames)
 
     def _score(self, prepared: PreparedVideo, seconds: dict[str, float]) -> tuple[VideoScores, Features]:

@@ -85,6 +85,6 @@ def _described(service: Service, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "classes": len(predictor.class_names),
-        "streams": list(predictor.model.config.streams),
+        "streams": list(predictor.config.streams),
         "preset": predictor.preset,
     }

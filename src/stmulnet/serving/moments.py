@@ -30,7 +30,7 @@ def score_moments(predictor: VideoPredictor, video: PreparedVideo) -> list[Momen
         predictor: Has prepared the video.
         video: What its network saw.
     """
-    needed = max(FRAMES, predictor.model.config.min_frames)
+    needed = max(FRAMES, predictor.config.min_frames)
     order = in_order(video.times)
     if len(order) < needed:  # so short that frames repeat: no parts of it can be told apart
         order = np.arange(len(video.times))

@@ -49,7 +49,7 @@ class WindowScorer:
     """
 
     def __init__(self, predictor: VideoPredictor, windowing: Windowing, *, all_flow: bool = False) -> None:
-        predictor.model.config.check_frames(windowing.count)
+        predictor.config.check_frames(windowing.count)
         self.predictor = predictor
         self.windowing = windowing
         self._needs: Callable[[int], bool] = (lambda number: True) if all_flow else windowing.needs_field
