@@ -19,10 +19,26 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether it is so from now on; elsewhere than on Linux with the GNU C library nothing is changed.
     """
+    libc = _glibc()
+    if libc is None or not hasattr(libc, "mallopt"):
+        return False
+    return bool(libc.mallopt(_M_MMAP_MAX, 0)) and bool(libc.mallopt(_M_TRIM_THRESHOLD, _NEVER))
+
+
+def return_freed_memory() -> None:
+    """Give the kernel the memory that is free but lies between blocks in use, where the GNU C library keeps it.
+
+    After many blocks of weights have been replaced by others, these are some hundred megabytes.
+    """
+    libc = _glibc()
+    if libc is not None and hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
-        return False
+        return None
     try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return False
-    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _NEVER))
+        return ctypes.CDLL(None)
+    except OSError:
+        return None

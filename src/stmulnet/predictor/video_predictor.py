@@ -19,6 +19,7 @@ from stmulnet.errors import ConfigError, StmulnetError
 from stmulnet.evaluation.metrics import top_classes
 from stmulnet.evaluation.protocol import VideoScores, video_scores
 from stmulnet.flow.estimate import flow_record
+from stmulnet.memory import return_freed_memory
 from stmulnet.models.checkpoint import load_model
 from stmulnet.models.multiplier import Network
 from stmulnet.predictor.clips import protocol_clips
@@ -271,6 +272,7 @@ class VideoPredictor:
         return PreparedVideo(found.times, *clips, found.num_frames)
 
     def _score(self, prepared: PreparedVideo, seconds: dict[str, float]) -> tuple[VideoScores, Features]:
+        return_freed_memory()  # what weights lay in before they were put in order, and frames before they became clips
         collected = pooled_features(self._scorer) if self.features else nullcontext(Features())
         with _clock(seconds, "network"), collected as features:
             scores = video_scores(
