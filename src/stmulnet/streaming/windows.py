@@ -3,8 +3,10 @@
 Frame numbers are 1-based; flow field i leads from frame i to frame i + 1.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count, takewhile
 from typing import NamedTuple
 
 from stmulnet.constants import MIN_FRAMES, TEST_FRAMES
@@ -70,6 +72,11 @@ class Windowing:
         """Window number ``index``, from 0."""
         first = index * self.stride + 1
         return Window(first, first + self.frames - 1)
+
+    def after(self, index: int) -> Iterator[Window]:
+        """The windows after number ``index`` that begin before it ends."""
+        last = self.window(index).last
+        return takewhile(lambda window: window.first <= last, map(self.window, count(index + 1)))
 
     def last_window(self, num_frames: int, complete: int) -> Window | None:
         """The window that is left when a stream ends.
