@@ -1,5 +1,6 @@
 """Windows of a stream against the test protocol on exactly their frames."""
 
+import copy
 import re
 import threading
 import weakref
@@ -21,6 +22,7 @@ from stmulnet.flow.quantize import to_uint8
 from stmulnet.models.checkpoint import load_model
 from stmulnet.models.zoo import create_model
 from stmulnet.predictor import VideoPredictor
+from stmulnet.predictor.overlapping import OverlappingClips
 from stmulnet.streaming import fields
 from stmulnet.streaming.scorer import WindowScorer
 from stmulnet.streaming.windows import Windowing
@@ -96,6 +98,13 @@ def test_windows_that_sample_the_same_frames_share_them(
             np.testing.assert_allclose(
                 getattr(found.scores, name), expected, rtol=0, atol=1e-5 * np.abs(expected).max()
             )
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # importing the compiler
+def test_a_compiled_network_shares_nothing(predictor: VideoPredictor) -> None:
+    network = copy.deepcopy(predictor.model)
+    network.compile()  # nothing happens before its first clip
+    assert OverlappingClips().scorer(network, times=range(1, 7), upcoming=[]) is network
 
 
 def test_a_whole_file_as_one_window_is_its_prediction(tiny_project: TinyProject) -> None:

@@ -16,7 +16,12 @@ class OverlappingClips:
         self._views: defaultdict[int, SharedFrames] = defaultdict(SharedFrames)
 
     def scorer(self, network: Network, *, times: Sequence[int], upcoming: Iterable[Sequence[int]]) -> ClipScorer:
-        """What scores the next clip, view by view; arguments as of `SharedFrames.score`."""
+        """What scores the next clip, view by view; arguments as of `SharedFrames.score`.
+
+        A network that `torch.compile` has made one piece of shares nothing.
+        """
+        if network._compiled_call_impl is not None:
+            return network
         upcoming = list(upcoming)
         views = count()
         return lambda *view: self._views[next(views)].score(network, times, view, upcoming)
