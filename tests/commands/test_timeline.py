@@ -60,6 +60,18 @@ def test_files_and_segments(
     assert len(rows_of(out / "timeline.csv")) == 1  # the earlier one is replaced
 
 
+def test_windows_that_would_share_frames_are_named(
+    tiny_project: TinyProject, film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(window: float, stride: float) -> str:
+        timeline(str(film), weights=tiny_project.weights, out=tmp_path, window=window, stride=stride, **FAST)
+        return capsys.readouterr().err
+
+    advice = "windows would share 3 of 5 frames, and the network's work on them, with --window 4.125 --stride 1.375"
+    assert advice in run(4, 1.5)  # 32 and 12 frames; 33 and 11 are better
+    assert "would share" not in run(4.125, 1.375)
+
+
 def test_rows_are_there_as_soon_as_their_window_is_scored_and_ctrl_c_keeps_them(
     tiny_project: TinyProject,
     film: Path,

@@ -1,5 +1,6 @@
 """Windows of a stream against the test protocol on exactly their frames."""
 
+import copy
 import re
 import threading
 import weakref
@@ -22,6 +23,7 @@ from stmulnet.models.checkpoint import load_model
 from stmulnet.models.optimize import optimize
 from stmulnet.models.zoo import create_model
 from stmulnet.predictor import VideoPredictor
+from stmulnet.predictor.overlapping import OverlappingClips
 from stmulnet.streaming import fields
 from stmulnet.streaming.scorer import WindowScorer
 from stmulnet.streaming.windows import Windowing
@@ -66,6 +68,44 @@ def test_scores_are_those_of_the_cut_clip(
         expected = expected_scores(predictor, film[window.first - 1 : window.last], count)
         for name in ("appearance", "motion", "fused"):
             np.testing.assert_array_equal(getattr(scores, name), getattr(expected, name), err_msg=f"{window} {name}")
+
+
+@pytest.mark.parametrize("optimized", [False, True])
+@pytest.mark.parametrize(("frames", "stride"), [(31, 8), (41, 6), (36, 10)])
+def test_windows_that_sample_the_same_frames_share_them(
+    tiny_project: TinyProject, film: Frames, frames: int, stride: int, optimized: bool
+) -> None:
+    """But for the last window, moved back: its frames are not known before."""
+    network = load_model(tiny_project.weights, optimize=optimized)
+    predictor = VideoPredictor(network, threads=2, num_frames=6, flow_backend="dis")
+    windowing = Windowing(frames, stride, 6)
+    seen: list[int] = []
+    network.get_submodule("motion.conv1").register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    scored = list(WindowScorer(predictor, windowing).windows(iter(film)))
+    new: list[int] = []
+    known: set[int] = set()
+    for times in (windowing.sampled(each.window) for each in scored):
+        new += [len(set(times) - known)] * 2  # original and mirrored
+        known |= set(times)
+    assert scored[-1].window.first % stride != 1
+    assert len(seen) == len(new)
+    assert seen[:-2] == new[:-2]
+    assert sum(seen) < len(new) * 6
+    alone = list(WindowScorer(predictor, windowing, share=False).windows(iter(film)))
+    assert [each.window for each in alone] == [each.window for each in scored]
+    for found, wanted in zip(scored, alone, strict=True):
+        for name in ("appearance", "motion", "fused"):
+            expected = getattr(wanted.scores, name)
+            np.testing.assert_allclose(
+                getattr(found.scores, name), expected, rtol=0, atol=1e-5 * np.abs(expected).max()
+            )
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # importing the compiler
+def test_a_compiled_network_shares_nothing(predictor: VideoPredictor) -> None:
+    network = copy.deepcopy(predictor.model)
+    network.compile()  # nothing happens before its first clip
+    assert OverlappingClips().scorer(network, times=range(1, 7), upcoming=[]) is network
 
 
 def test_a_whole_file_as_one_window_is_its_prediction(tiny_project: TinyProject) -> None:

@@ -88,3 +88,29 @@ def test_frames_of_a_window() -> None:
     window = Windowing(30, 7, 5).window(3)
     assert window == (22, 51)
     np.testing.assert_array_equal(Windowing(30, 7, 5).sampled(window), [21 + t for t in sampling.test_frames(30, 5)])
+
+
+@given(st.integers(11, 140), st.integers(1, 60), st.integers(2, 30))
+def test_shared_frames_are_those_that_two_windows_sample(frames: int, stride: int, count: int) -> None:
+    windowing = Windowing(frames, stride, count)
+    first, second = (windowing.sampled(windowing.window(index)) for index in (0, 1))
+    tails = [length for length in range(1, count + 1) if first[-length:] == second[:length]]
+    if windowing.shared:
+        assert windowing.shared in tails
+    elif len(set(np.diff(first).tolist())) == 1:  # no rounding, and so no agreement by chance
+        assert not tails
+
+
+def test_the_nearest_windows_that_share_frames() -> None:
+    assert Windowing(100, 50, 25).nearest_shared() == Windowing(95, 49, 25)
+    assert Windowing(100, 50, 10).nearest_shared() == Windowing(101, 50, 10)
+    assert Windowing(107, 48, 25).nearest_shared() == Windowing(107, 48, 25)  # they do already
+    assert Windowing(107, 48, 25).shared == 25 - 12
+    assert Windowing(100, 100, 25).nearest_shared() is None  # windows that hardly overlap
+    assert Windowing(100, 50, 25).nearest_shared(tolerance=0.01) is None
+    assert Windowing(11, 1, 25).nearest_shared() is None
+
+
+@pytest.mark.parametrize(("index", "firsts"), [(0, [9, 17]), (3, [33, 41])])
+def test_windows_that_overlap_one(index: int, firsts: list[int]) -> None:
+    assert [window.first for window in Windowing(20, 8).after(index)] == firsts

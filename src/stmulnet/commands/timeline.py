@@ -104,6 +104,7 @@ def timeline(
             threads=threads,
         )
         windowing = replace(windowing, count=predictor.num_frames)
+        _advise(windowing, rate)
         recorder = TimelineRecorder(predictor, windowing, source=source.name, fps=rate, out=out)
         _record(recorder, WindowScorer(predictor, windowing, all_flow=overlay is not None), source, rate, overlay)
     found = recorder.finish(complete=True)
@@ -125,6 +126,16 @@ def _check_arguments(video: str, out: Path, window: float, stride: float, overla
             "stride of at most the window"
         )
     check_output(overlay, folder=False)
+
+
+def _advise(windowing: Windowing, rate: float) -> None:
+    """Name windows that need less time, where there are some near to those asked for."""
+    near = None if windowing.shared else windowing.nearest_shared()
+    if near is not None:
+        notice(
+            f"note: windows would share {near.shared} of {near.count} frames, and the network's work on them, with "
+            f"--window {near.frames / rate:.5g} --stride {near.stride / rate:.5g}"
+        )
 
 
 def _rate(source: FrameSource, given: float | None) -> float:

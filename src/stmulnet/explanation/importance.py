@@ -14,14 +14,13 @@ from torch import Tensor
 from stmulnet.console import progress
 from stmulnet.explanation.clips import at_rest, network_clips, scored_class
 from stmulnet.models.config import STAGES
-from stmulnet.models.multiplier import MultiplierNetwork, Network, TwoStreamOutput, joint_output
+from stmulnet.models.multiplier import INPUTS, MultiplierNetwork, Network, TwoStreamOutput, joint_output
 from stmulnet.models.resnet import Stream
 from stmulnet.models.temporal import TemporalConv
 from stmulnet.predictor import PreparedVideo
 from stmulnet.predictor.presets import Precision
 
 Drops = dict[str, dict[str, NDArray[np.float32]]]
-INPUTS = {"appearance": "rgb", "motion": "flow"}
 
 
 def frame_importance(
@@ -99,7 +98,8 @@ class Replay:
         self.precision = precision
         self.frames = clips[0].shape[1]
         self.streams: list[Stream] = [model.get_submodule(name) for name in model.config.streams]  # type: ignore[misc]
-        folded = [model.fold(clip, INPUTS[name]) for name, clip in zip(model.config.streams, clips, strict=True)]  # type: ignore[arg-type]
+        model.check(*clips)
+        folded = [model.fold(clip, INPUTS[name]) for name, clip in zip(model.config.streams, clips, strict=True)]
         states = [stream.stem(clip) for stream, clip in zip(self.streams, folded, strict=True)]
         self.neutral = [
             stream.stem(torch.zeros_like(clip[:1])) for stream, clip in zip(self.streams, folded, strict=True)

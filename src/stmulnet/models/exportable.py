@@ -9,11 +9,9 @@ from torch.nn import functional as F
 
 from stmulnet.models.config import STRIDE, ModelConfig
 from stmulnet.models.folding import fold_batchnorm
-from stmulnet.models.multiplier import Network, TwoStreamOutput
+from stmulnet.models.multiplier import INPUTS, Network, TwoStreamOutput
 from stmulnet.models.resnet import Head, Stream, Unit
 from stmulnet.models.temporal import TemporalConv, TemporalPool
-
-INPUTS = {"appearance": "rgb", "motion": "flow"}
 
 
 class Exportable(nn.Module):

@@ -19,10 +19,11 @@ from stmulnet.errors import CheckpointError, ConfigError
 from stmulnet.models.config import STAGES, ModelConfig
 from stmulnet.models.fusion import Gate
 from stmulnet.models.layers import Layer, modules_by_name, official_layers
-from stmulnet.models.resnet import Head, Stream, Unit
+from stmulnet.models.resnet import Head, Stream, Unit, run_units
 from stmulnet.models.temporal import InsertedTemporalConv
 
 RGB_CHANNELS = 3
+INPUTS: dict[str, Literal["rgb", "flow"]] = {"appearance": "rgb", "motion": "flow"}  # what a stream sees
 
 
 class TwoStreamOutput(NamedTuple):
@@ -50,6 +51,14 @@ class Network(nn.Module):
     rgb_std: Tensor
     flow_mean: Tensor
     flow_std: Tensor
+
+    # The parts of `forward` in their order: what one gives is what the next one takes. All of them work frame by frame,
+    # but for second_units and heads, so that `stmulnet.models.sharing` can run them on some frames of a clip.
+    stem: Callable[..., Any]
+    first_units: Callable[..., Any]  # of a stage, with the connection behind them
+    second_units: Callable[..., Any]  # those with the convolutions over time
+    last_units: Callable[..., Any]
+    heads: Callable[..., TwoStreamOutput]
 
     def __init__(self, config: ModelConfig, class_names: list[str] | None = None) -> None:
         super().__init__()
@@ -92,26 +101,30 @@ class Network(nn.Module):
 
     def fold(self, clips: Tensor, what: Literal["rgb", "flow"]) -> Tensor:
         """(N, T, C, H, W) uint8 or float 0..255 to (N*T, C, H, W), normalised, channels_last."""
-        self.check(clips, what)
         mean, std = (self.rgb_mean, self.rgb_std) if what == "rgb" else (self.flow_mean, self.flow_std)
         x = clips.flatten(0, 1).to(mean.dtype) - mean[:, None, None]  # before channels_last: planes are much faster
         if not self.fused:  # there, conv1 divides
             x = x / std[:, None, None]
         return x.contiguous(memory_format=torch.channels_last)
 
-    def check(self, clips: Tensor, what: Literal["rgb", "flow"]) -> None:
-        """Refuse what is no batch of clips of this modality.
+    def check(self, *clips: Tensor) -> None:
+        """Refuse what are no clips of the network's streams.
 
         Raises:
             ConfigError: Says what is allowed.
         """
-        channels = RGB_CHANNELS if what == "rgb" else FLOW_CHANNELS
-        if not isinstance(clips, Tensor):
-            raise ConfigError(f"{what} must be a torch tensor (N, T, {channels}, H, W), got {type(clips).__name__}")
-        if clips.ndim != 5 or clips.shape[2] != channels:
-            raise ConfigError(f"{what} must have the shape (N, T, {channels}, H, W), got {tuple(clips.shape)}")
-        if clips.shape[1] < self.config.min_frames:
-            raise ConfigError(f"{what} has {clips.shape[1]} frames, the network needs {self.config.min_frames} or more")
+        names = [INPUTS[stream] for stream in self.config.streams]
+        for name, clip in zip(names, clips, strict=True):
+            channels = RGB_CHANNELS if name == "rgb" else FLOW_CHANNELS
+            if not isinstance(clip, Tensor):
+                raise ConfigError(f"{name} must be a torch tensor (N, T, {channels}, H, W), got {type(clip).__name__}")
+            if clip.ndim != 5 or clip.shape[2] != channels:
+                raise ConfigError(f"{name} must have the shape (N, T, {channels}, H, W), got {tuple(clip.shape)}")
+            if clip.shape[1] < (least := self.config.min_frames):
+                raise ConfigError(f"{name} has {clip.shape[1]} frames, the network needs {least} or more")
+        if len({(*clip.shape[:2], *clip.shape[3:]) for clip in clips}) > 1:
+            shapes = " and ".join(f"{name} {tuple(clip.shape)}" for name, clip in zip(names, clips, strict=True))
+            raise ConfigError(f"{shapes} must agree in all but channels")
 
     def check_savable(self, path: Path) -> None:
         """Refuse to save what no file can hold.
@@ -163,7 +176,7 @@ class Network(nn.Module):
         clips = list(clips_and_names)
         if names is None and clips and not isinstance(clips[-1], Tensor):
             names = clips.pop()
-        wanted = [{"appearance": "rgb", "motion": "flow"}[stream] for stream in self.config.streams]
+        wanted = [INPUTS[stream] for stream in self.config.streams]
         if len(clips) != len(wanted) or not isinstance(names, (list, tuple)):
             raise ConfigError(f"activations takes {', '.join(wanted)} and a list of layer names")
         if self.fused:
@@ -222,26 +235,32 @@ class MultiplierNetwork(Network):
         Raises:
             ConfigError: Shapes that do not fit each other or the network.
         """
-        self.check(rgb, "rgb")
-        self.check(flow, "flow")
-        if rgb.shape[:2] != flow.shape[:2] or rgb.shape[3:] != flow.shape[3:]:
-            raise ConfigError(f"rgb {tuple(rgb.shape)} and flow {tuple(flow.shape)} must agree in all but channels")
+        self.check(rgb, flow)
         frames = rgb.shape[1]
-        appearance = self.appearance.stem(self.fold(rgb, "rgb"))
-        motion = self.motion.stem(self.fold(flow, "flow"))
+        appearance, motion = self.stem(rgb, flow)
         for stage in STAGES:
             appearance, motion = self.run_stage(self.stage, stage, appearance, motion, frames)
-        return joint_output(self.appearance.head(appearance, frames), self.motion.head(motion, frames))
+        return self.heads(appearance, motion, frames)
+
+    def stem(self, rgb: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+        """conv1 and pool1 of both streams."""
+        return self.appearance.stem(self.fold(rgb, "rgb")), self.motion.stem(self.fold(flow, "flow"))
 
     def stage(self, stage: int, appearance: Tensor, motion: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-        """One stage of both streams, connected after unit a (STMulNet.m:239-305).
+        """One stage of both streams, connected after unit a."""
+        appearance, motion, gated = self.first_units(stage, appearance, motion)
+        appearance, motion = self.second_units(stage, appearance, motion, gated, frames)
+        return self.last_units(stage, appearance, motion)
 
-        Into appearance, the product is read by the residual branch of unit b alone; into motion, it is the new state.
+    def first_units(self, stage: int, appearance: Tensor, motion: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Unit a of both streams and the connection (STMulNet.m:239-305).
+
+        Into motion, the product is the new state; into appearance, it is the third tensor, None where there is none,
+        and read by the residual branch of unit b alone.
         """
         key = f"res{stage}"
-        appearance_a, *appearance_rest = self.appearance.units(stage)
-        motion_a, *motion_rest = self.motion.units(stage)
-        appearance_sum, motion_sum = appearance_a(appearance, frames), motion_a(motion, frames)
+        appearance_a, motion_a = self.appearance.units(stage)[0], self.motion.units(stage)[0]
+        appearance_sum, motion_sum = appearance_a(appearance, frames=1), motion_a(motion, frames=1)
 
         if key in self.into_motion:
             motion_sum = self.into_motion[key](motion_sum, appearance_sum.relu())
@@ -252,13 +271,24 @@ class MultiplierNetwork(Network):
             if self.gate_whole_state:
                 appearance_sum, gated = gated, None
         appearance = appearance_a.relu(appearance_sum)
+        return appearance, motion, gated
 
-        for unit in motion_rest:
-            motion = unit.relu(unit(motion, frames))
-        for unit in appearance_rest:
+    def second_units(
+        self, stage: int, appearance: Tensor, motion: Tensor, gated: Tensor | None, frames: int
+    ) -> tuple[Tensor, Tensor]:
+        """Unit b of both streams, which alone sees neighbouring frames and is gated."""
+        motion = run_units(self.motion.units(stage)[1:2], motion, frames)
+        for unit in self.appearance.units(stage)[1:2]:
             appearance = unit.relu(unit(appearance, frames, residual_input=gated))
-            gated = None  # only the unit right after the first one is gated
         return appearance, motion
+
+    def last_units(self, stage: int, appearance: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
+        """Units c, d, ... of both streams."""
+        return self.appearance.last_units(stage, appearance), self.motion.last_units(stage, motion)
+
+    def heads(self, appearance: Tensor, motion: Tensor, frames: int) -> TwoStreamOutput:
+        """Pooling and classifier of both streams."""
+        return joint_output(self.appearance.head(appearance, frames), self.motion.head(motion, frames))
 
 
 def make_gates(config: ModelConfig, wanted: bool) -> nn.ModuleDict:
@@ -284,16 +314,39 @@ class SingleStreamNetwork(Network):
 
     def forward(self, clips: Tensor) -> TwoStreamOutput:
         """Score clips (N, T, 3, H, W) of RGB or (N, T, 20, H, W) of flow, uint8 or float, 0..255."""
-        if self.config.appearance is not None:
-            return joint_output(self._logits(self.appearance, self.fold(clips, "rgb"), clips.shape[1]), None)
-        return joint_output(None, self._logits(self.motion, self.fold(clips, "flow"), clips.shape[1]))
-
-    def _logits(self, stream: Stream, x: Tensor, frames: int) -> Tensor:
-        x = stream.stem(x)
+        self.check(clips)
+        frames = clips.shape[1]
+        (x,) = self.stem(clips)
         for stage in STAGES:
-            x = self.run_stage(stream.stage, stage, x, frames)
-        logits: Tensor = stream.head(x, frames)
-        return logits
+            x = self.run_stage(self.stream.stage, stage, x, frames)
+        return self.heads(x, frames)
+
+    @property
+    def stream(self) -> Stream:
+        """The one that there is."""
+        stream: Stream = self.get_submodule(self.config.streams[0])  # type: ignore[assignment]
+        return stream
+
+    def stem(self, clips: Tensor) -> tuple[Tensor]:
+        """conv1 and pool1."""
+        return (self.stream.stem(self.fold(clips, INPUTS[self.config.streams[0]])),)
+
+    def first_units(self, stage: int, x: Tensor) -> tuple[Tensor]:
+        """Unit a."""
+        return (run_units(self.stream.units(stage)[:1], x, frames=1),)
+
+    def second_units(self, stage: int, x: Tensor, frames: int) -> tuple[Tensor]:
+        """Unit b, which alone sees neighbouring frames."""
+        return (run_units(self.stream.units(stage)[1:2], x, frames),)
+
+    def last_units(self, stage: int, x: Tensor) -> tuple[Tensor]:
+        """Units c, d, ..."""
+        return (self.stream.last_units(stage, x),)
+
+    def heads(self, x: Tensor, frames: int) -> TwoStreamOutput:
+        """Pooling and classifier."""
+        logits = self.stream.head(x, frames)
+        return joint_output(logits, None) if self.config.appearance is not None else joint_output(None, logits)
 
 
 def joint_output(appearance_map: Tensor | None, motion_map: Tensor | None) -> TwoStreamOutput:

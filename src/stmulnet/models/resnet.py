@@ -5,7 +5,7 @@ Every layer of the official network is a module, with the official name as far a
 ``res2.a.branch2a[0]``), so that it can be watched from outside: `stmulnet.models.layers` has the list.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -125,9 +125,18 @@ class Stream(nn.Module):
 
     def stage(self, stage: int, x: Tensor, frames: int) -> Tensor:
         """One stage without any other stream."""
-        for unit in self.units(stage):
-            x = unit.relu(unit(x, frames))
-        return x
+        return run_units(self.units(stage), x, frames)
+
+    def last_units(self, stage: int, x: Tensor) -> Tensor:
+        """Units c, d, ...: none of them sees time, so that every frame goes through them by itself."""
+        return run_units(self.units(stage)[2:], x, frames=1)
+
+
+def run_units(units: Sequence[Unit], x: Tensor, frames: int) -> Tensor:
+    """Units one after the other, each with its ReLU."""
+    for unit in units:
+        x = unit.relu(unit(x, frames))
+    return x
 
 
 def make_stage(stream: StreamConfig, temporal_conv: str | None, stage: int) -> nn.ModuleDict:

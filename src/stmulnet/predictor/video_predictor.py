@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from stmulnet.datasets.transforms import TestTransform
 from stmulnet.device import choose_device
 from stmulnet.errors import ConfigError, StmulnetError
 from stmulnet.evaluation.metrics import top_classes
-from stmulnet.evaluation.protocol import VideoScores, video_scores
+from stmulnet.evaluation.protocol import ClipScorer, VideoScores, video_scores
 from stmulnet.flow.estimate import flow_record
 from stmulnet.memory import return_freed_memory
 from stmulnet.models.checkpoint import load_model
@@ -211,16 +211,23 @@ class VideoPredictor:
         """A frame or a plane of a field as the network is to see it: through JPEG where that is wanted."""
         return through_jpeg(image, quality=self.jpeg_quality) if self.jpeg else image
 
-    def score_frames(self, times: list[int], frames: dict[int, Image], fields: dict[int, Image]) -> VideoScores:
+    def score_frames(
+        self,
+        times: list[int],
+        frames: dict[int, Image],
+        fields: dict[int, Image],
+        through: Callable[[Network], ClipScorer] | None = None,
+    ) -> VideoScores:
         """Score frames and flow that were read elsewhere, as if they were a video.
 
         Args:
             times: Numbers of the sampled frames; they may repeat.
             frames: These by number, (H, W, 3), uint8, not through JPEG yet; perhaps others.
             fields: The flow fields of their stacks by number, (2, H, W), 8-bit levels; none without motion stream.
+            through: Gives what scores the views, one after the other, with the network; None: the network does.
         """
         prepared = self._clips(ReadVideo(len(frames), times, frames, fields))
-        return self._score(prepared, {})[0]
+        return self._score(prepared, {}, through)[0]
 
     def _prepare_each(
         self, videos: Iterable[Video], reader: VideoReader
@@ -271,13 +278,17 @@ class VideoPredictor:
         clips = protocol_clips(found.times, rgb, flow, TestTransform(self.config.input_size))
         return PreparedVideo(found.times, *clips, found.num_frames)
 
-    def _score(self, prepared: PreparedVideo, seconds: dict[str, float]) -> tuple[VideoScores, Features]:
+    def _score(
+        self,
+        prepared: PreparedVideo,
+        seconds: dict[str, float],
+        through: Callable[[Network], ClipScorer] | None = None,
+    ) -> tuple[VideoScores, Features]:
         return_freed_memory()  # what weights lay in before they were put in order, and frames before they became clips
         collected = pooled_features(self._scorer) if self.features else nullcontext(Features())
+        scorer = self._scorer if through is None else through(self._scorer)
         with _clock(seconds, "network"), collected as features:
-            scores = video_scores(
-                self._scorer, prepared.rgb, prepared.flow, device=self.device, views=self.settings.views
-            )
+            scores = video_scores(scorer, prepared.rgb, prepared.flow, device=self.device, views=self.settings.views)
         return scores, features
 
     def _answer(

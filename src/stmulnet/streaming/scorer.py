@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from stmulnet.evaluation.protocol import VideoScores
 from stmulnet.predictor import VideoPredictor
+from stmulnet.predictor.overlapping import OverlappingClips
 from stmulnet.streaming.fields import FieldMaker, FlowFrame, compute_fields, with_flow
 from stmulnet.streaming.windows import Window, Windowing, fields_of
 from stmulnet.video.ahead import in_thread
@@ -37,21 +39,30 @@ class WindowScores:
 class WindowScorer:
     """Scores sliding windows: each frame is taken once, each flow field computed once.
 
-    A thread reads frames and computes flow, of several pairs in parallel, ahead of the network. What is kept are the
-    frames and 8-bit fields of one window, and those that wait: memory does not depend on the length of the stream.
+    Where windows sample the same frames, the network's work on these is shared, too (`stmulnet.models.sharing`).
 
-    The scores of a window are those of the test protocol on exactly its frames: no flow leads into or out of it.
+    A thread reads frames and computes flow, of several pairs in parallel, ahead of the network. What is kept are the
+    frames and 8-bit fields of one window, those that wait, and features that the next windows read: memory does not
+    depend on the length of the stream.
+
+    The scores of a window are those of the test protocol on exactly its frames: no flow leads into or out of it. Where
+    windows share frames, oneDNN can add up in another order: the plain network's scores then differ by 1e-6 of the
+    largest or so.
 
     Args:
         predictor: Network, device, size of the frames, flow.
         windowing: Where the windows lie.
         all_flow: Compute every field, not only those that a window needs.
+        share: Whether windows share the network's work.
     """
 
-    def __init__(self, predictor: VideoPredictor, windowing: Windowing, *, all_flow: bool = False) -> None:
+    def __init__(
+        self, predictor: VideoPredictor, windowing: Windowing, *, all_flow: bool = False, share: bool = True
+    ) -> None:
         predictor.config.check_frames(windowing.count)
         self.predictor = predictor
         self.windowing = windowing
+        self.share = share
         self._needs: Callable[[int], bool] = (lambda number: True) if all_flow else windowing.needs_field
         self._make_fields = FieldMaker(predictor)
 
@@ -73,7 +84,7 @@ class WindowScorer:
             VideoDecodeError: ``frames`` raised it; the windows before the damage have been given.
             ConfigError: Frames of another kind or of several sizes.
         """
-        kept = _Kept(self.windowing.frames)
+        kept, shared = _Kept(self.windowing.frames), OverlappingClips()
         index = 0
         stream = with_flow(frames, self._make_fields, self._needs, short_side=self.predictor.short_side)
         with closing(in_thread(stream, ahead=AHEAD_FRAMES, name="timeline", leave_sec=LEAVE_SEC)) as ahead:
@@ -81,17 +92,20 @@ class WindowScorer:
                 kept.add(frame)
                 window = self.windowing.window(index)
                 ends = frame.number == window.last
-                yield Step(frame, self._score(kept, window) if ends else None)
+                yield Step(frame, self._score(kept, shared, window, index) if ends else None)
                 index += ends
         if left := self.windowing.last_window(kept.newest, index):
-            yield Step(None, self._score(kept, left))
+            yield Step(None, self._score(kept, shared, left, None))
 
-    def _score(self, kept: "_Kept", window: Window) -> WindowScores:
+    def _score(self, kept: "_Kept", shared: OverlappingClips, window: Window, index: int | None) -> WindowScores:
+        """Score a window; ``index`` is None for the last one, if it was moved."""
         times = self.windowing.sampled(window)
         if self._make_fields.needed:  # the last window, moved back, may need others than complete windows do
             missing = [number for number in fields_of(times) if number not in kept.fields]
             kept.fields |= compute_fields(kept.images, missing, self._make_fields)
-        scores = self.predictor.score_frames(times, kept.images, kept.fields)
+        upcoming = [] if index is None else map(self.windowing.sampled, self.windowing.after(index))
+        through = partial(shared.scorer, times=times, upcoming=upcoming) if self.share else None
+        scores = self.predictor.score_frames(times, kept.images, kept.fields, through)
         return WindowScores(window, replace(scores, appearance_views=None, motion_views=None))
 
 

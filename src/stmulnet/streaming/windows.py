@@ -3,8 +3,11 @@
 Frame numbers are 1-based; flow field i leads from frame i to frame i + 1.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count, takewhile
+from math import ceil, floor
 from typing import NamedTuple
 
 from stmulnet.constants import MIN_FRAMES, TEST_FRAMES
@@ -71,6 +74,38 @@ class Windowing:
         first = index * self.stride + 1
         return Window(first, first + self.frames - 1)
 
+    def after(self, index: int) -> Iterator[Window]:
+        """The windows after number ``index`` that begin before it ends."""
+        last = self.window(index).last
+        return takewhile(lambda window: window.first <= last, map(self.window, count(index + 1)))
+
+    @property
+    def shared(self) -> int:
+        """Sampled frames that each window has in common with the one before; 0 where these are none or only a few.
+
+        They are spread over S = ``frames`` - 11 steps from frame 6 on, the k-th at round(k S / (``count`` - 1)): the
+        same again where the stride is a whole number of such steps.
+        """
+        span = self.frames - MIN_FRAMES
+        if span < self.count - 1 or self.stride * (self.count - 1) % max(1, span):
+            return 0
+        return max(0, self.count - self.stride * (self.count - 1) // max(1, span))
+
+    def nearest_shared(self, tolerance: float = 0.1) -> "Windowing | None":
+        """The nearest windows that share a quarter of their frames or more.
+
+        Args:
+            tolerance: How much longer or shorter window and stride may be, as a share.
+        """
+
+        def change(windowing: Windowing) -> float:
+            return max(abs(windowing.frames / self.frames - 1), abs(windowing.stride / self.stride - 1))
+
+        lengths = _around(self.frames, tolerance, MIN_FRAMES, MAX_WINDOW_FRAMES)
+        strides = _around(self.stride, tolerance, 1, self.frames)
+        windowings = (Windowing(frames, stride, self.count) for frames in lengths for stride in strides)
+        return min((found for found in windowings if 4 * found.shared >= found.count), key=change, default=None)
+
     def last_window(self, num_frames: int, complete: int) -> Window | None:
         """The window that is left when a stream ends.
 
@@ -107,6 +142,11 @@ class Windowing:
     def _fields(self) -> frozenset[int]:
         """The fields that the first window needs."""
         return frozenset(fields_of(test_frames(self.frames, self.count)))
+
+
+def _around(value: int, tolerance: float, least: int, most: int) -> range:
+    """Whole numbers near a value."""
+    return range(max(least, ceil(value * (1 - tolerance))), min(most, floor(value * (1 + tolerance))) + 1)
 
 
 def fields_of(times: list[int]) -> list[int]:
