@@ -70,13 +70,13 @@ def test_scores_are_those_of_the_cut_clip(
             np.testing.assert_array_equal(getattr(scores, name), getattr(expected, name), err_msg=f"{window} {name}")
 
 
-@pytest.mark.parametrize("optimized", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("frames", "stride"), [(31, 8), (41, 6), (36, 10)])
 def test_windows_that_sample_the_same_frames_share_them(
-    tiny_project: TinyProject, film: Frames, frames: int, stride: int, optimized: bool
+    tiny_project: TinyProject, film: Frames, frames: int, stride: int, dtype: torch.dtype
 ) -> None:
     """But for the last window, moved back: its frames are not known before."""
-    network = load_model(tiny_project.weights, optimize=optimized)
+    network = optimize(load_model(tiny_project.weights), dtype=dtype)
     predictor = VideoPredictor(network, threads=2, num_frames=6, flow_backend="dis")
     windowing = Windowing(frames, stride, 6)
     seen: list[int] = []
