@@ -39,3 +39,25 @@ def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "system", lambda: "Linux")
     monkeypatch.setattr(platform, "libc_ver", lambda: ("musl", "1.2"))
     assert not memory.keep_freed_memory.__wrapped__()
+
+
+RETURN = """
+from pathlib import Path
+import torch
+from stmulnet.memory import return_freed_memory
+def resident_mb():
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmRSS"].split()[0]) // 1000
+blocks = [torch.ones(2**14) for _ in range(4000)]  # 260 MB, in blocks that are not given back one by one
+kept = blocks[::100]
+before = resident_mb()
+del blocks
+return_freed_memory()
+print(before - resident_mb())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="for the GNU C library")
+def test_freed_memory_between_blocks_in_use_is_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", RETURN], check=True, capture_output=True, text=True)
+    assert int(done.stdout) > 200

@@ -10,12 +10,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from stmulnet.console import notice
 from stmulnet.constants import JPEG_QUALITY, STORED_SHORT_SIDE
 from stmulnet.datasets.transforms import TestTransform
 from stmulnet.device import choose_device
 from stmulnet.errors import ConfigError, StmulnetError
+from stmulnet.evaluation.clip_views import Clip, ViewMaker
 from stmulnet.evaluation.metrics import top_classes
 from stmulnet.evaluation.protocol import ClipScorer, VideoScores, video_scores
 from stmulnet.flow.estimate import flow_record
@@ -284,11 +286,11 @@ class VideoPredictor:
         seconds: dict[str, float],
         through: Callable[[Network], ClipScorer] | None = None,
     ) -> tuple[VideoScores, Features]:
-        return_freed_memory()  # what weights lay in before they were put in order, and frames before they became clips
         collected = pooled_features(self._scorer) if self.features else nullcontext(Features())
         scorer = self._scorer if through is None else through(self._scorer)
         with _clock(seconds, "network"), collected as features:
-            scores = video_scores(scorer, prepared.rgb, prepared.flow, device=self.device, views=self.settings.views)
+            views = _frugal(self.settings.views)
+            scores = video_scores(scorer, prepared.rgb, prepared.flow, device=self.device, views=views)
         return scores, features
 
     def _answer(
@@ -317,6 +319,17 @@ class VideoPredictor:
 
     def _ranking(self, scores: NDArray[np.float64] | None) -> Ranking | None:
         return None if scores is None else top_classes(scores, self.class_names, self.top)
+
+
+def _frugal(views: ViewMaker) -> ViewMaker:
+    """The same views; before each, free memory goes back: of frames, of weights put in order, of the last view."""
+
+    def make(rgb: Tensor | None, flow: Tensor | None) -> Iterator[Clip]:
+        for view in views(rgb, flow):
+            return_freed_memory()
+            yield view
+
+    return make
 
 
 @contextmanager
