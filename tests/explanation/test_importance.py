@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from tests.explanation.small import network, video
 
 from stmulnet.errors import ConfigError
+from stmulnet.explanation.clips import network_clips
 from stmulnet.explanation.importance import frame_importance
 from stmulnet.models.multiplier import Network
+from stmulnet.models.optimize import optimize
 from stmulnet.predictor import PreparedVideo
 
 
@@ -71,6 +73,19 @@ def test_falls_are_those_of_whole_passes(options: dict[str, Any]) -> None:
         for score, fall in expected.items():
             np.testing.assert_allclose(falls[version][score][looked_at], fall, rtol=1e-6, atol=1e-7)
     assert np.abs(falls["both"]["fused"]).max() > 1e-3
+
+
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
+@pytest.mark.parametrize("options", CONNECTIONS.values(), ids=CONNECTIONS)
+def test_a_network_made_fast_gives_the_same(options: dict[str, Any], dtype: torch.dtype, rounding: float) -> None:
+    model = network(**options)
+    prepared = video(times=list(range(6, 15)), size=64)
+    expected, found = (frame_importance(net, prepared, 2) for net in (model, optimize(model, dtype=dtype)))
+    with torch.no_grad():
+        largest = float(model(*network_clips(model, prepared)).fused.abs().max())
+    for version, falls in expected.items():
+        for score, fall in falls.items():
+            np.testing.assert_allclose(found[version][score], fall, rtol=0, atol=rounding * largest)
 
 
 def test_rgb_counts_for_the_appearance_score_alone() -> None:

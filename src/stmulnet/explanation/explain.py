@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stmulnet.errors import ConfigError
 from stmulnet.evaluation.metrics import softmax
-from stmulnet.evaluation.protocol import VideoScores, video_scores
+from stmulnet.evaluation.protocol import VideoScores
 from stmulnet.explanation.cam import Stage, grad_cam, require_captum
 from stmulnet.explanation.gates import Maps, Target, gate_maps, receiving_streams
 from stmulnet.explanation.importance import Drops, frame_importance
 from stmulnet.models.config import ModelConfig
 from stmulnet.models.folding import fold_batchnorm
-from stmulnet.models.optimize import fast_dtype
+from stmulnet.models.optimize import optimize
 from stmulnet.predictor import PreparedVideo, VideoPredictor
-from stmulnet.predictor.presets import Precision
 
 GATE_PREFIX: dict[Target, str] = {"appearance": "gate", "motion": "gate_into_motion"}  # of names
 
@@ -104,9 +102,8 @@ def explain_video(
         raise ConfigError("the network was optimised, which leaves no layers to look at; give the one it was made from")
     wanted = None if target is None else class_number(target, predictor.class_names)
     prepared, model = predictor.prepare(video), fold_batchnorm(predictor.model)
-    scores = video_scores(model, prepared.rgb, prepared.flow, device=predictor.device, views=predictor.settings.views)
-    # A hundred passes: a percent of their figures is worth a third of the time.
-    precision: Precision = "bf16" if fast_dtype(predictor.device) == torch.bfloat16 else "float32"
+    scores = predictor.predict_prepared(prepared).scores
+    fast = optimize(predictor.model, device=predictor.device)  # many passes: worth a percent of their figures
     number = int(scores.fused.argmax()) if wanted is None else wanted
     return Explanation(
         video=Path(video).name,
@@ -117,7 +114,7 @@ def explain_video(
         gates={into: gate_maps(model, prepared, into=into) for into in receiving_streams(model)},
         cams=grad_cam(model, prepared, number, stage=cam_stage),
         cam_stage=cam_stage,
-        drops=frame_importance(model, prepared, number, precision=precision),
+        drops=frame_importance(fast, prepared, number),
         config=model.config,
         settings=predictor.preset,
     )

@@ -16,16 +16,13 @@ from stmulnet.explanation.clips import at_rest, network_clips, scored_class
 from stmulnet.models.config import STAGES
 from stmulnet.models.multiplier import INPUTS, MultiplierNetwork, Network, TwoStreamOutput, joint_output
 from stmulnet.models.resnet import Stream
-from stmulnet.models.temporal import TemporalConv
+from stmulnet.models.sharing import time_reach
 from stmulnet.predictor import PreparedVideo
-from stmulnet.predictor.presets import Precision
 
 Drops = dict[str, dict[str, NDArray[np.float32]]]
 
 
-def frame_importance(
-    model: Network, prepared: PreparedVideo, target: int, *, precision: Precision = "float32"
-) -> Drops:
+def frame_importance(model: Network, prepared: PreparedVideo, target: int) -> Drops:
     """How far the raw score of a class falls when a frame is hidden, with a progress bar.
 
     Hidden means: its RGB image, its flow stack or both are replaced by the mean that the network subtracts, so that it
@@ -33,10 +30,9 @@ def frame_importance(
     frame can change is computed anew; the scores are those of the whole pass.
 
     Args:
-        model: Network.
+        model: Network; one made fast for inference gives the same, up to rounding, in less time.
         prepared: What it sees of a video, see ``VideoPredictor.prepare``.
         target: The class, 0-based.
-        precision: Numbers of the stages; the scores are made of them in float32 in any case.
 
     Returns:
         By what is hidden ("rgb", "flow", "both"; a single stream has its one input) and by score ("appearance",
@@ -52,7 +48,7 @@ def frame_importance(
     frames = sorted(set(prepared.times))
     falls: dict[int, NDArray[np.float32]] = {}
     with at_rest(model), torch.inference_mode(), progress(len(frames), "importance", "frames") as advance:
-        replay = Replay(model, clips, precision)
+        replay = Replay(model, clips)
         whole = _class_scores(replay.output, target)
         for frame in frames:
             places = [place for place, time in enumerate(prepared.times) if time == frame]
@@ -93,9 +89,8 @@ class Replay:
     the first pass.
     """
 
-    def __init__(self, model: Network, clips: Sequence[Tensor], precision: Precision = "float32") -> None:
+    def __init__(self, model: Network, clips: Sequence[Tensor]) -> None:
         self.model = model
-        self.precision = precision
         self.frames = clips[0].shape[1]
         self.streams: list[Stream] = [model.get_submodule(name) for name in model.config.streams]  # type: ignore[misc]
         model.check(*clips)
@@ -106,7 +101,8 @@ class Replay:
         ]
         self.states = [states]  # what enters res2, res3, res4, res5, the head; each stream (T, C, H, W)
         for stage in STAGES:
-            self.states.append(self._stage(stage, self.states[-1], self.frames))
+            inputs = [state.clone() for state in self.states[-1]]  # a stage may work in place
+            self.states.append(self._stage(stage, inputs, self.frames))
         self.output = self._head(self.states[-1])
 
     def without(self, places: Sequence[int], versions: Sequence[tuple[bool, ...]]) -> TwoStreamOutput:
@@ -126,8 +122,9 @@ class Replay:
                     block[version, hidden] = neutral
             blocks.append(block)
         for stage, states in zip(STAGES, self.states, strict=False):
-            after = changed.widened(self._reach(stage), self.frames)
-            run = after.widened(self._reach(stage), self.frames)
+            reach = time_reach(self.model.config, stage)
+            after = changed.widened(reach, self.frames)
+            run = after.widened(reach, self.frames)
             inputs = [_placed(state, block, changed, run) for state, block in zip(states, blocks, strict=True)]
             outputs = self._stage(stage, inputs, run.end - run.first)
             wanted = slice(after.first - run.first, after.end - run.first)
@@ -139,24 +136,16 @@ class Replay:
         )
 
     def _stage(self, stage: int, states: Sequence[Tensor], frames: int) -> list[Tensor]:
-        with torch.autocast(states[0].device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            if isinstance(self.model, MultiplierNetwork):
-                return list(self.model.stage(stage, states[0], states[1], frames))
-            return [self.streams[0].stage(stage, states[0], frames)]
+        if isinstance(self.model, MultiplierNetwork):
+            return list(self.model.stage(stage, states[0], states[1], frames))
+        return [self.streams[0].stage(stage, states[0], frames)]
 
     def _head(self, states: Sequence[Tensor]) -> TwoStreamOutput:
         logits = {
-            name: stream.head(state.to(self.model.rgb_mean.dtype), self.frames)
+            name: stream.head(state, self.frames)
             for name, stream, state in zip(self.model.config.streams, self.streams, states, strict=True)
         }
         return joint_output(logits.get("appearance"), logits.get("motion"))
-
-    def _reach(self, stage: int) -> int:
-        """How many frames away a frame changes the features of ``stage``."""
-        convs = (
-            sum(isinstance(m, TemporalConv) for m in s.get_submodule(f"res{stage}").modules()) for s in self.streams
-        )
-        return max(convs)
 
 
 def _placed(state: Tensor, block: Tensor, changed: Span, run: Span) -> Tensor:
