@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 INTERVAL_SEC = 0.05
+_M_MMAP_THRESHOLD = -3  # <malloc.h>
 
 
 def own_peak() -> float:
@@ -25,9 +26,13 @@ def reset_own_peak() -> bool:
     return True
 
 
-def give_back() -> None:
-    """Give memory that is free back to the system, so that its next use counts (GNU C library)."""
+def count_every_block() -> None:
+    """Have large blocks given back as soon as they are free, so that the peak is of those in use (GNU C library).
+
+    Otherwise blocks of up to 32 MB come to be kept, and gaps between them count.
+    """
     with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 2**17)
         ctypes.CDLL(None).malloc_trim(0)
 
 
