@@ -1,7 +1,7 @@
 """Whether the network made fast answers as the plain one, official protocol: 25 frames, original and mirrored.
 
     python -m benchmarks.agreement WEIGHTS --dataset FOLDER [--split N]   every test video of a data set
-    python -m benchmarks.agreement [WEIGHTS] --clips FOLDER [--every N]   video files
+    python -m benchmarks.agreement [WEIGHTS] --clips FOLDER [--every N] [--frames N]   video files
 
 Without WEIGHTS the network is that of the paper at full size, with random weights whose statistics are those of the
 clips. Scores of random classifiers nearly tie, so that the margin between the best class and the second says more of
@@ -48,6 +48,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--split", type=int, default=1)
     parser.add_argument("--clips", type=Path, help="folder searched for .avi and .mp4 files")
     parser.add_argument("--every", type=int, default=1, help="take every n-th clip only")
+    parser.add_argument("--frames", type=int, help="sampled per clip instead of 25, which is quicker")
     options = parser.parse_args()
     if bool(options.dataset) == bool(options.clips) or (options.dataset and not options.weights):
         parser.error("give --dataset with WEIGHTS, or --clips")
@@ -68,7 +69,7 @@ def _of_clips(options: argparse.Namespace, dtypes: list[torch.dtype]) -> tuple[S
     if not paths:
         sys.exit(f"no .avi or .mp4 file under {options.clips}; give another folder")
     network = load_model(options.weights) if options.weights else full_network()
-    predictor = VideoPredictor(network)
+    predictor = VideoPredictor(network, num_frames=options.frames)
     if not options.weights:
         calibrate(network, [predictor.prepare(path) for path in paths[:: max(len(paths) // 4, 1)]])
     return score_clips(predictor, [network, *(optimize(network, dtype=dtype) for dtype in dtypes)], paths)
