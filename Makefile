@@ -1,5 +1,6 @@
 # make demo   set everything up, make a data set, train four networks, evaluate, report   (CPU, minutes)
 # make test   set everything up, run the tests
+# make bench  set everything up, measure against the alternatives   (some 20 minutes on two cores)
 .PHONY: demo test lint bench clean
 
 PYTHON ?= python3
@@ -25,10 +26,6 @@ lint: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks
-	$(BIN)/python benchmarks/flow.py
-	$(BIN)/python -m benchmarks.loader
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/transforms.py
-	$(BIN)/python benchmarks/weights.py
 
 clean:
 	rm -rf .venv runs build dist

@@ -16,6 +16,9 @@ class Apart:
 
     Args:
         make: Makes what is run, in the other process; can be pickled.
+
+    Raises:
+        RuntimeError: It cannot be made; says why.
     """
 
     def __init__(self, make: Make) -> None:
@@ -24,7 +27,16 @@ class Apart:
         self._process = context.Process(target=_serve, args=(make, other_end))  # no daemon: it may start processes
         self._process.start()
         other_end.close()
-        self._connection.recv()
+        if failed := self._started():
+            self.close()
+            raise RuntimeError(failed)
+
+    def _started(self) -> str:
+        """Why it has not; empty where it has."""
+        try:
+            return str(self._connection.recv())
+        except EOFError:
+            return "the process ended before it was ready"
 
     def __call__(self, *_: object) -> None:
         """Run it and wait for its end; arguments are for contenders of this process."""
@@ -38,8 +50,12 @@ class Apart:
 
 
 def _serve(make: Make, connection: Connection) -> None:
-    run = make()
-    connection.send("ready")
+    try:
+        run = make()
+    except Exception as error:  # said in the process that asked
+        connection.send(f"{type(error).__name__}: {error}")
+        return
+    connection.send("")
     try:
         while connection.recv() == "run":
             run()

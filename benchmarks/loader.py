@@ -1,35 +1,37 @@
-"""Samples per second and core: the loader of the package, from a folder and packed, against a plain one with Pillow.
+"""Training samples per second and core: the loader of the package, from a folder and packed, against Pillow's.
 
-    python -m benchmarks.loader [--clips DIR] [--videos N] [--dataset DIR] [--rounds N]
+``python -m benchmarks loader`` measures it: real clips are extracted, with flow, and all three loaders give training
+batches of the same frames in turn, in one process on one core. Time is the processor's.
 
-Real clips (of ../shared/data/clips beside the project) are extracted, with flow, to a temporary folder. All three
-loaders then give training batches of the same frames in turn, for every stride from 5 to 35, in one process on one
-core. Time is the processor's, which other work on the machine disturbs less; wall time is printed too. At the end it
-is shown which part of a sample costs what.
+``python -m benchmarks.loader [--clips DIR]`` shows which part of a sample costs what.
 """
 
 import argparse
-import sys
+import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 import torch
 from benchmarks.baselines.pil_loader import PilClips
 from torch.utils.data import DataLoader, default_collate
 
+from stmulnet.commands.contests import Contest, Row
+from stmulnet.commands.sample_video import write_sample
 from stmulnet.constants import INPUT_SIZE, TRAIN_FRAMES, TRAIN_STRIDES
 from stmulnet.datasets.annotations import Annotation, VideoRecord
 from stmulnet.datasets.base import ClipSample, TwoStreamDataset, _gather
 from stmulnet.datasets.loading import ClipLoader
 from stmulnet.datasets.sampling import FIRST_TIME, RandomStrideFrames, flow_numbers
 from stmulnet.datasets.transforms import TrainTransform, apply_crop
+from stmulnet.timing import timed
 from stmulnet.video.extract import extract_videos
 from stmulnet.video.pack import pack_dataset
 from stmulnet.video.store import open_tree, read_images
@@ -37,9 +39,13 @@ from stmulnet.video.store import open_tree, read_images
 SHARED_CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clips"
 BATCH = 4  # the official sub-batch
 LONG_ENOUGH = FIRST_TIME + (TRAIN_FRAMES - 1) * TRAIN_STRIDES[1] + 5  # frames: room for the largest stride
-TARGET_RATIO = 3.0
-
-Seconds = tuple[float, float]  # of the processor, on the wall
+VIDEOS = 4
+STRIDES = {  # what is measured: the more frames lie between, the fewer images are in two stacks
+    "stride 5": (5,),
+    "stride 10": (10,),
+    "stride 35": (35,),
+    "strides 5 to 35": (5, 10, 15, 20, 25, 30, 35),
+}
 
 
 class OneStride:
@@ -53,51 +59,82 @@ class OneStride:
         return rule(num_frames, rng)
 
 
-def main() -> int:
-    options = _options()
+@dataclass(frozen=True)
+class Loader:
+    """A loader of one batch, and the sampling whose stride is to be set."""
+
+    rule: OneStride
+    batches: Iterable[Any]
+
+    def load(self, strides: Sequence[int]) -> None:
+        """A batch for every stride."""
+        for stride in strides:
+            self.rule.stride = stride
+            list(self.batches)
+
+
+def loader_rows(videos: Sequence[Path], folder: Path, rounds: int) -> list[Row]:
+    """All contests, in a process of its own: one that loads does not keep the memory that it frees."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as process:
+        return process.submit(_rows, videos, folder, rounds).result()
+
+
+def _rows(videos: Sequence[Path], folder: Path, rounds: int) -> list[Row]:
     torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder, packed = options.dataset or Path(temporary) / "folder", Path(temporary) / "packed"
-        if not options.dataset:
-            extract_videos(long_clips(options.clips, options.videos), folder)
-        pack_dataset(folder, packed)
-        tree = open_tree(folder)
-        records = [VideoRecord(video, 0, tree.num_frames(video)) for video in tree.videos()]
-        loaders = make_loaders(folder, packed, records)
-        check_same(folder, packed, records)
-        seconds = measure(loaders, options.rounds)
-        ratio = report(loaders, seconds, options.rounds * BATCH)
-        parts(folder, packed, records[0])
-    return 0 if ratio >= TARGET_RATIO else 1
+    return [row for contest in loader_contests(videos, folder) for row in contest.run(rounds)]
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=Path, default=SHARED_CLIPS, help="folder searched for .avi and .mp4 files")
-    parser.add_argument("--dataset", type=Path, help="folder with the images of such clips, extracted before")
-    parser.add_argument("--rounds", type=int, default=3, help="batches per stride and loader")
-    parser.add_argument("--videos", type=int, default=4, help="clips to extract")
-    return parser.parse_args()
+def loader_contests(videos: Sequence[Path], folder: Path) -> Iterator[Contest]:
+    """Batches of several strides.
+
+    Args:
+        videos: Clips, of which some long ones are extracted; where there are none a synthetic one.
+        folder: For what is extracted and packed.
+    """
+    extracted, packed = _prepare(videos, folder)
+    loaders = make_loaders(extracted, packed)
+    check_same(extracted, packed)
+    for words, strides in STRIDES.items():
+        yield Contest(
+            f"training samples on one core, {words}",
+            {name: partial(loader.load, strides) for name, loader in loaders.items()},
+            amount=BATCH * len(strides),
+            unit="samples",
+            clock=time.process_time,
+        )
 
 
-def long_clips(folder: Path, count: int) -> list[Path]:
-    """Clips with room for five frames at the largest stride."""
+def _prepare(videos: Sequence[Path], folder: Path) -> tuple[Path, Path]:
+    """Extracted and packed clips."""
+    extracted, packed = folder / "loader-folder", folder / "loader-packed"
+    extract_videos(long_clips(videos) or [write_sample(folder / "loader-sample.mp4")], extracted)
+    pack_dataset(extracted, packed)
+    return extracted, packed
+
+
+def long_clips(videos: Sequence[Path]) -> list[Path]:
+    """A few clips with room for five frames at the largest stride."""
     found: list[Path] = []
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in (".avi", ".mp4") and len(found) < count:
+    for path in videos:
+        if len(found) < VIDEOS:
             with av.open(str(path)) as container:
                 if sum(packet.size > 0 for packet in container.demux(video=0)) >= LONG_ENOUGH:
                     found.append(path)
-    if not found:
-        sys.exit(f"no .avi or .mp4 file of {LONG_ENOUGH} frames under {folder}; give another folder")
     return found
 
 
-def _clips(dataset: Path, records: list[VideoRecord], sampling: OneStride) -> TwoStreamDataset:
-    videos = [records[index % len(records)] for index in range(BATCH)]
+def _records(dataset: Path) -> list[VideoRecord]:
+    """Those of a batch."""
+    tree = open_tree(dataset)
+    videos = tree.videos()
+    chosen = [videos[index % len(videos)] for index in range(BATCH)]
+    return [VideoRecord(video, 0, tree.num_frames(video)) for video in chosen]
+
+
+def _clips(dataset: Path, sampling: OneStride) -> TwoStreamDataset:
     return TwoStreamDataset.in_folder(
-        Annotation(["class"], videos, []),
+        Annotation(["class"], _records(dataset), []),
         dataset,
         subset="training",
         sampling=sampling,
@@ -105,67 +142,25 @@ def _clips(dataset: Path, records: list[VideoRecord], sampling: OneStride) -> Tw
     )
 
 
-def make_loaders(folder: Path, packed: Path, records: list[VideoRecord]) -> dict[str, tuple[OneStride, Iterable[Any]]]:
-    """Name -> the sampling whose stride is to be set, and the loader."""
-    rules = {name: OneStride() for name in ("Pillow", "folder", "packed")}
-    videos = [records[index % len(records)] for index in range(BATCH)]
-    plain = PilClips(folder, videos, rules["Pillow"], INPUT_SIZE)
+def make_loaders(folder: Path, packed: Path) -> dict[str, Loader]:
+    """The loaders by name."""
+    rules = [OneStride() for _ in range(3)]
+    plain = PilClips(folder, _records(folder), rules[0], INPUT_SIZE)
     return {
-        "Pillow": (rules["Pillow"], DataLoader(plain, batch_size=BATCH)),
-        "folder": (rules["folder"], ClipLoader(_clips(folder, records, rules["folder"]), batch_size=BATCH)),
-        "packed": (rules["packed"], ClipLoader(_clips(packed, records, rules["packed"]), batch_size=BATCH)),
+        "Pillow": Loader(rules[0], DataLoader(plain, batch_size=BATCH)),
+        "folder": Loader(rules[1], ClipLoader(_clips(folder, rules[1]), batch_size=BATCH)),
+        "packed": Loader(rules[2], ClipLoader(_clips(packed, rules[2]), batch_size=BATCH)),
     }
 
 
-def check_same(folder: Path, packed: Path, records: list[VideoRecord]) -> None:
+def check_same(folder: Path, packed: Path) -> None:
     """The same samples from both, and such as the plain loader has but for rounding."""
-    a, b = (_clips(dataset, records, OneStride())[0] for dataset in (folder, packed))
+    a, b = (_clips(dataset, OneStride())[0] for dataset in (folder, packed))
     assert torch.equal(a.rgb, b.rgb)
     assert torch.equal(a.flow, b.flow)
-    plain = PilClips(folder, records, OneStride(), INPUT_SIZE)[0][1]
+    plain = PilClips(folder, _records(folder), OneStride(), INPUT_SIZE)[0][1]
     levels = (plain * 0.226 + 0.5) * 255
     assert (levels - a.flow).abs().mean() < 1, "the plain loader shows other images"
-
-
-def measure(loaders: dict[str, tuple[OneStride, Iterable[Any]]], rounds: int) -> dict[str, dict[int, Seconds]]:
-    """Seconds per loader and stride, of all rounds; the loaders take turns."""
-    strides = range(TRAIN_STRIDES[0], TRAIN_STRIDES[1] + 1)
-    seconds = {name: dict.fromkeys(strides, (0.0, 0.0)) for name in loaders}
-    for _, loader in loaders.values():
-        list(loader)  # warm: files in memory, loops compiled
-    for _ in range(rounds):
-        for stride in strides:
-            for name, (rule, loader) in loaders.items():
-                rule.stride = stride
-                processor, wall = timed(partial(list, loader))
-                before = seconds[name][stride]
-                seconds[name][stride] = (before[0] + processor, before[1] + wall)
-    return seconds
-
-
-def timed(function: Callable[[], Any]) -> Seconds:
-    wall, processor = time.perf_counter(), time.process_time()
-    function()
-    return time.process_time() - processor, time.perf_counter() - wall
-
-
-def report(loaders: Iterable[str], seconds: dict[str, dict[int, Seconds]], samples: int) -> float:
-    """Print the rates; return the smaller of our two ratios to the plain loader."""
-    print(f"{'samples/s and core':<20}" + "".join(f"{name:>10}" for name in loaders) + f"{'ratio':>8}{'packed':>8}")
-    for stride in (5, 8, 10, 20, 35):
-        rates = [samples / seconds[name][stride][0] for name in loaders]
-        print(f"{f'stride {stride}':<20}" + "".join(f"{rate:10.1f}" for rate in rates), end="")
-        print("".join(f"{rate / rates[0]:8.2f}" for rate in rates[1:]))
-    ratios = []
-    for clock, words in enumerate(("mean of 5 to 35", "the same, wall time")):
-        rates = [
-            float(np.mean([samples / taken[clock] for taken in of_stride.values()])) for of_stride in seconds.values()
-        ]
-        print(f"{words:<20}" + "".join(f"{rate:10.1f}" for rate in rates), end="")
-        print("".join(f"{rate / rates[0]:8.2f}" for rate in rates[1:]))
-        ratios.append(min(rates[1:]) / rates[0])
-    print(f"target: ratio >= {TARGET_RATIO:g} of processor time\n")
-    return ratios[0]
 
 
 def parts(folder: Path, packed: Path, record: VideoRecord, *, repeats: int = 15) -> None:
@@ -204,9 +199,20 @@ def parts(folder: Path, packed: Path, record: VideoRecord, *, repeats: int = 15)
     }
     print(f"one sample of {record.video}, stride 20, crop {crop.width}x{crop.height}: ms of processor time")
     for name, function in rows.items():
-        taken = float(np.median([timed(function)[0] for _ in range(repeats)]))
+        measure = timed(function, time.process_time)
+        taken = float(np.median([measure() for _ in range(repeats)]))
         print(f"  {name:<28}{1e3 * taken / (BATCH if name.startswith('collate') else 1):8.2f}")
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=Path, default=SHARED_CLIPS, help="folder searched for .avi and .mp4 files")
+    clips = sorted(path for path in parser.parse_args().clips.rglob("*") if path.suffix in (".avi", ".mp4"))
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as temporary:
+        extracted, packed = _prepare(clips, Path(temporary))
+        parts(extracted, packed, _records(extracted)[0])
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -11,10 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from benchmarks.baselines.conv3d import Conv3dNetwork, same_scores
+from benchmarks.peak import own_peak
 
 from stmulnet.memory import keep_freed_memory
 from stmulnet.models.multiplier import MultiplierNetwork
@@ -56,12 +56,6 @@ def make_step(kind: str) -> Callable[[], None]:
             statistics_.finish_update(lambda tensor: tensor)
 
     return step
-
-
-def own_peak() -> float:
-    """Peak memory of this process, in GB; not of `getrusage`, which counts that of the process that started it."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) / 2**20
 
 
 def peak_memory(kind: str) -> float:

@@ -194,6 +194,8 @@ def test_options_exist(document: Path) -> None:
     known = {"help", "config", "print_config", "version", "strict"}  # --strict: of mypy
     known |= {name for function in functions for name in inspect.signature(function).parameters}
     text = document.read_text(encoding="utf-8")
+    text = re.sub(r"python -m benchmarks\.(\w+)", r"python benchmarks/\1.py", text)
+    text = re.sub(r"python -m benchmarks\b", "python benchmarks/__main__.py", text)
     benchmark = r"python (benchmarks/\w+\.py)([^`]*)"
     others = rf"{benchmark}|^.*(?:torchrun --|#SBATCH|scontrol).*$"
     named = set(re.findall(r"(?<![\w-])--([a-z][\w-]*)", re.sub(others, "", text, flags=re.MULTILINE)))

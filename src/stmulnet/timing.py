@@ -29,6 +29,10 @@ class Ratio:
     def __str__(self) -> str:
         return f"{self.median:.3g} ({self.low:.3g} to {self.high:.3g})"
 
+    def over(self, number: float) -> "Ratio":
+        """All three divided by a number."""
+        return Ratio(self.median / number, self.low / number, self.high / number)
+
     def percent(self) -> str:
         """Of a share."""
         return f"{100 * self.median:.0f} % ({100 * self.low:.0f} to {100 * self.high:.0f})"

@@ -48,11 +48,13 @@ def test_network_and_training_step(
         first, *others = [row for row in summary.rows if row.work == work]
         assert first.times_as_fast == Ratio(1.0, 1.0, 1.0)
         assert others
-        assert all(row.seconds > 0 and row.roofline is not None and row.roofline.low > 0 for row in [first, *others])
+        assert all(
+            row.seconds and row.seconds > 0 and row.roofline and row.roofline.low > 0 for row in [first, *others]
+        )
     printed = capsys.readouterr().out
-    assert printed.startswith("| work | how | s (median) | times as fast | of the roofline |")
+    assert printed.startswith("| work | how | s (median) | per second | times as fast | of the roofline |")
     assert len(printed.splitlines()) == 2 + len(summary.rows)
-    saved = json.loads((tmp_path / "rows.json").read_text())
+    saved = json.loads((tmp_path / "rows.json").read_text())["rows"]
     assert [row["contender"] for row in saved] == [row.contender for row in summary.rows]
 
 
@@ -108,7 +110,7 @@ def test_contests_hold_each_turn_against_the_first(monkeypatch: pytest.MonkeyPat
         now[0] += 1.5
 
     rows = Contest("w", {"slow": slow, "fast": fast}).run(3, clock=lambda: now[0])
-    assert [(row.seconds, row.times_as_fast.median) for row in rows] == [(6.0, 1.0), (1.5, 4.0)]
+    assert [(row.seconds, row.times_as_fast) for row in rows] == [(6.0, Ratio(1, 1, 1)), (1.5, Ratio(4, 4, 4))]
 
 
 def test_sample_video(tmp_path: Path) -> None:

@@ -13,8 +13,19 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from stmulnet.commands.contests import Contest, Row, as_json, clips, forward_flop, markdown, training_flop
+from stmulnet.commands.contests import (
+    Contest,
+    Missing,
+    Row,
+    as_json,
+    attempt,
+    clips,
+    forward_flop,
+    markdown,
+    training_flop,
+)
 from stmulnet.commands.sample_video import write_sample
 from stmulnet.console import notice
 from stmulnet.errors import ConfigError
@@ -24,6 +35,7 @@ from stmulnet.memory import keep_freed_memory
 from stmulnet.models.checkpoint import save_model
 from stmulnet.models.multiplier import Network
 from stmulnet.models.optimize import fast_dtype, optimize
+from stmulnet.models.resnet import Unit
 from stmulnet.models.zoo import create_model
 from stmulnet.predictor import VideoPredictor
 from stmulnet.training.batchnorm import SigmaAverage
@@ -107,7 +119,7 @@ def bench(
     print(markdown(summary.rows))
     if json is not None:
         with atomic_path(json) as temporary:
-            temporary.write_text(json_files.dumps(as_json(summary.rows), indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(json_files.dumps(as_json(summary.rows, rounds), indent=2) + "\n", encoding="utf-8")
     return summary
 
 
@@ -129,13 +141,18 @@ def _contests(parts: Sequence[Part], folder: Path, video: Path | None, compiled:
         yield cold_contest(video, folder)
 
 
-def full_network() -> Network:
-    """The network of the paper with random weights, in which no residual branch is silent."""
+def full_network(**options: Any) -> Network:
+    """The network of the paper with random weights, in which no residual branch is silent.
+
+    Args:
+        **options: What is to be different, as for `create_model`.
+    """
     torch.manual_seed(0)
-    network = create_model(NETWORK, CLASSES, class_names=[f"class {number}" for number in range(CLASSES)])
-    for name, parameter in network.named_parameters():
-        if name.endswith("branch2c.1.weight"):
-            torch.nn.init.constant_(parameter, 0.2)
+    names = [f"class {number}" for number in range(CLASSES)]
+    network = create_model(NETWORK, CLASSES, class_names=names, **options)
+    for module in network.modules():
+        if isinstance(module, Unit):
+            torch.nn.init.constant_(module.last_bn.weight, 0.2)
     return network.eval()
 
 
@@ -143,7 +160,7 @@ def forward_contest(
     work: str,
     size: tuple[int, int, int],
     *,
-    others: dict[str, Callable[..., object]] | None = None,
+    others: dict[str, Callable[..., object] | Missing] | None = None,
     compiled: bool = False,
 ) -> Contest:
     """One clip through the network: ``others`` first, then the plain network, then those made fast.
@@ -155,32 +172,44 @@ def forward_contest(
         compiled: Whether torch.compile takes part.
     """
     plain = full_network()
-    networks: dict[str, Callable[..., object]] = {**(others or {}), "plain network, float32": plain}
+    networks: dict[str, Callable[..., object] | Missing] = {**(others or {}), "plain network, float32": plain}
     numbers = {name: "float32" for name in networks}
     for dtype in dict.fromkeys((torch.float32, fast_dtype())):
         word = "bf16" if dtype == torch.bfloat16 else "float32"
         networks[f"made fast, {word}"] = optimize(plain, dtype=dtype)
         numbers[f"made fast, {word}"] = word
-    if compiled:
-        networks[f"made fast, {word}, compiled"] = optimize(plain, compile=True)
-        numbers[f"made fast, {word}, compiled"] = word
     batch = clips(plain.config, 1, *size)
-    runs = {name: partial(_score, network, batch) for name, network in networks.items()}
-    return Contest(work, runs, numbers, forward_flop(plain.config, *size))
+    if compiled:
+        networks[f"made fast, {word}, compiled"] = attempt(partial(_compiled, plain, batch))
+        numbers[f"made fast, {word}, compiled"] = word
+    runs = {
+        name: network if isinstance(network, Missing) else partial(score, network, batch)
+        for name, network in networks.items()
+    }
+    return Contest(work, runs, numbers, forward_flop(plain.config, *size), amount=size[0], unit="frames")
 
 
-def _score(network: Callable[..., object], batch: list[torch.Tensor]) -> None:
+def score(network: Callable[..., object], batch: list[torch.Tensor]) -> None:
+    """Clips through a network, for inference."""
     with torch.inference_mode():
         network(*batch)
 
 
-def training_contest(others: dict[str, Callable[[], object]] | None = None) -> Contest:
+def _compiled(plain: Network, batch: list[torch.Tensor]) -> Network:
+    network = optimize(plain, compile=True)
+    score(network, batch)  # compiles it, which takes a C++ compiler
+    return network
+
+
+def training_contest(others: dict[str, Callable[[], object] | Missing] | None = None) -> Contest:
     """A training step on four clips of five frames: ``others`` first, then the package's in float32 and bf16."""
     config = full_network().config
-    steps = {**(others or {}), "float32": training_step(bf16=False), "bf16": training_step(bf16=True)}
+    own = {"float32": training_step(bf16=False), "bf16": training_step(bf16=True)}
+    steps: dict[str, Callable[[], object] | Missing] = {**(others or {}), **own}
     numbers = {name: "bf16" if name == "bf16" else "float32" for name in steps}
     work = f"training step, {TRAINING_CLIPS} clips of 5 frames of 224x224"
-    return Contest(work, steps, numbers, training_flop(config, TRAINING_CLIPS, *SHORT_CLIP))
+    flop = training_flop(config, TRAINING_CLIPS, *SHORT_CLIP)
+    return Contest(work, steps, numbers, flop, amount=TRAINING_CLIPS, unit="clips")
 
 
 def training_step(
@@ -224,11 +253,18 @@ def flow_contest(video: Path) -> Contest:
         f"TV-L1, {threads} threads": ("tvl1", threads),
         "DIS, one thread": ("dis", 1),
     }
-    runs = {name: partial(estimate_flow, run, backend=backend, threads=used) for name, (backend, used) in ways.items()}
-    return Contest(f"flow of {len(run) - 1} pairs of {run.shape[2]}x{run.shape[1]}", runs)
+    runs = {name: attempt(partial(_flow_run, run, backend, used)) for name, (backend, used) in ways.items()}
+    pairs = len(run) - 1
+    return Contest(f"flow of {pairs} pairs of {run.shape[2]}x{run.shape[1]}", runs, amount=pairs, unit="pairs")
 
 
-def predict_contest(video: Path, others: dict[str, Callable[[], object]] | None = None) -> Contest:
+def _flow_run(frames: NDArray[np.uint8], backend: str, threads: int) -> Callable[[], object]:
+    small = np.ascontiguousarray(frames[:2, :64, :64])
+    estimate_flow(small, backend=backend)  # fails without OpenCV's contrib modules, which have its TV-L1
+    return partial(estimate_flow, frames, backend=backend, threads=threads)
+
+
+def predict_contest(video: Path, others: dict[str, Callable[[], object] | Missing] | None = None) -> Contest:
     """A prediction from a video file by a predictor that has made one before; ``others`` first."""
     network = full_network()
     predictors = {
@@ -237,7 +273,7 @@ def predict_contest(video: Path, others: dict[str, Callable[[], object]] | None 
         "fast preset": VideoPredictor(network, preset="fast"),
     }
     runs = {name: partial(predictor, video) for name, predictor in predictors.items()}
-    return Contest("predict, warm", {**(others or {}), **runs})
+    return Contest("predict, warm", {**(others or {}), **runs}, amount=1, unit="videos")
 
 
 def cold_contest(video: Path, folder: Path) -> Contest:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.nn import functional as F
@@ -21,6 +21,8 @@ from stmulnet.training.losses import total_loss
 PRODUCTS = ((2048, 2048, 2048), (4096, 1024, 1024), (1024, 1024, 4096))  # M, N, K
 NUMBERS = {"float32": torch.float32, "bf16": torch.bfloat16}
 
+Made = TypeVar("Made")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -29,16 +31,48 @@ class Row:
     Attributes:
         work: What was done.
         contender: How.
-        seconds: Median.
+        seconds: Median; None where there was nothing to time.
         times_as_fast: Than the contest's yardstick.
         roofline: Share of the rate of large matrix products in the same numbers; None where that says nothing.
+        scaling: How many times as fast as one process, per process; None where that says nothing.
+        amount: How much was done, in ``unit``; 0 where one run is one of what the work says.
+        unit: Such as frames.
+        flop: Operations, where contenders differ in them.
+        peak_gb: Largest memory, where it was measured.
+        missing: Why the contender cannot run here; empty where it ran.
     """
 
     work: str
     contender: str
-    seconds: float
-    times_as_fast: Ratio
+    seconds: float | None = None
+    times_as_fast: Ratio | None = None
     roofline: Ratio | None = None
+    scaling: Ratio | None = None
+    amount: float = 0.0
+    unit: str = ""
+    flop: float | None = None
+    peak_gb: float | None = None
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A contender that cannot run here.
+
+    Attributes:
+        reason: Why, in one line.
+    """
+
+    reason: str
+
+
+def attempt(make: Callable[[], Made]) -> Made | Missing:
+    """What ``make`` makes, or why it cannot: an alternative that is not there keeps its row in the table."""
+    try:
+        return make()
+    except Exception as error:  # whatever a foreign library raises
+        lines = str(error).strip().splitlines() or ["no reason given"]
+        return Missing(f"{type(error).__name__}: {lines[0]}")
 
 
 @dataclass(frozen=True)
@@ -47,34 +81,64 @@ class Contest:
 
     Attributes:
         work: What is done, in words.
-        contenders: What does it once, by name; the first is the yardstick.
+        contenders: What does it once, by name; the first that can run is the yardstick.
         numbers: Keys of `NUMBERS`: what a contender computes in, where it is held against the roofline.
-        flop: Floating-point operations of the work, a product and a sum counted apart.
+        flop: Floating-point operations of the work, a product and a sum counted apart; by name where they differ.
         warm_up: Rounds that are not measured.
+        amount: How much one run does, in ``unit``.
+        unit: Such as frames.
+        processes: How many a contender uses, by name, where that is what is looked at.
+        peaks_gb: Largest memory by name, measured elsewhere.
+        clock: What time is meant, where it is not that of the run.
     """
 
     work: str
-    contenders: Mapping[str, Callable[[], object]]
+    contenders: Mapping[str, Callable[[], object] | Missing]
     numbers: Mapping[str, str] = field(default_factory=dict)
-    flop: float = 0.0
+    flop: float | Mapping[str, float] = 0.0
     warm_up: int = 1
+    amount: float = 0.0
+    unit: str = ""
+    processes: Mapping[str, int] = field(default_factory=dict)
+    peaks_gb: Mapping[str, float] = field(default_factory=dict)
+    clock: Clock | None = None
 
     def run(self, rounds: int, clock: Clock = time.perf_counter) -> list[Row]:
         """Measure every contender ``rounds`` times, in turns, with the rate of matrix products in every turn."""
-        used = dict.fromkeys(self.numbers.values())
+        clock = self.clock or clock
+        runs = {name: run for name, run in self.contenders.items() if not isinstance(run, Missing)}
+        used = dict.fromkeys(numbers for name, numbers in self.numbers.items() if name in runs)
         rates = {_rate_of(numbers): seconds_per_flop(numbers, clock) for numbers in used}
-        measures = {name: timed(run, clock) for name, run in self.contenders.items()} | rates
+        measures = {name: timed(run, clock) for name, run in runs.items()} | rates
         with progress(len(measures) * (rounds + self.warm_up), self.work, "runs") as advance:
             times = take_turns(measures, rounds=rounds, warm_up=self.warm_up, advance=advance)
-        yardstick = next(iter(self.contenders))
-        return [self._row(name, times, yardstick) for name in self.contenders]
+        yardstick = next(iter(runs), "")
+        return [
+            Row(self.work, name, missing=run.reason) if isinstance(run, Missing) else self._row(name, times, yardstick)
+            for name, run in self.contenders.items()
+        ]
 
     def _row(self, name: str, times: Times, yardstick: str) -> Row:
-        share = None
+        faster = Ratio.of(times[yardstick], times[name])
+        roofline = scaling = None
+        flop = self.flop if isinstance(self.flop, float) else self.flop[name]
         if name in self.numbers:
-            least = [self.flop * per_flop for per_flop in times[_rate_of(self.numbers[name])]]
-            share = Ratio.of(least, times[name])
-        return Row(self.work, name, statistics.median(times[name]), Ratio.of(times[yardstick], times[name]), share)
+            least = [flop * per_flop for per_flop in times[_rate_of(self.numbers[name])]]
+            roofline = Ratio.of(least, times[name])
+        if name in self.processes:
+            scaling = faster.over(self.processes[name])
+        return Row(
+            self.work,
+            name,
+            statistics.median(times[name]),
+            faster,
+            roofline,
+            scaling,
+            self.amount,
+            self.unit,
+            None if isinstance(self.flop, float) else flop,
+            self.peaks_gb.get(name),
+        )
 
 
 def _rate_of(numbers: str) -> str:
@@ -130,15 +194,32 @@ def clips(config: ModelConfig, videos: int, frames: int, height: int, width: int
     return drawn
 
 
+_COLUMNS: dict[str, Callable[[Row], str]] = {
+    "work": lambda row: row.work,
+    "how": lambda row: row.contender,
+    "s (median)": lambda row: f"cannot run: {row.missing}" if row.missing else _number(row.seconds),
+    "per second": lambda row: f"{row.amount / row.seconds:.3g} {row.unit}" if row.amount and row.seconds else "",
+    "times as fast": lambda row: str(row.times_as_fast or ""),
+    "of the roofline": lambda row: row.roofline.percent() if row.roofline else "",
+    "per process": lambda row: row.scaling.percent() if row.scaling else "",
+    "GFLOP": lambda row: _number(row.flop and row.flop / 1e9),
+    "peak memory, GB": lambda row: _number(row.peak_gb),
+}
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
 def markdown(rows: Sequence[Row]) -> str:
-    """The table: medians, and in brackets the smallest and the largest of the turns."""
-    lines = ["| work | how | s (median) | times as fast | of the roofline |", "|---|---|---|---|---|"]
-    for row in rows:
-        share = row.roofline.percent() if row.roofline else ""
-        lines.append(f"| {row.work} | {row.contender} | {row.seconds:.3g} | {row.times_as_fast} | {share} |")
-    return "\n".join(lines)
+    """The table: medians, and in brackets the smallest and the largest of the turns; no column without a value."""
+    cells = {name: [cell(row).replace("|", "/") for row in rows] for name, cell in _COLUMNS.items()}
+    used = {name: column for name, column in cells.items() if any(column)}
+    lines = [f"| {' | '.join(used)} |", "|" + "---|" * len(used)]
+    return "\n".join([*lines, *(f"| {' | '.join(line)} |" for line in zip(*used.values(), strict=True))])
 
 
-def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The same as JSON-able values."""
-    return [asdict(row) for row in rows]
+def as_json(rows: Sequence[Row], rounds: int) -> dict[str, Any]:
+    """The same as JSON-able values, with what they depend on."""
+    versions = {"torch": torch.__version__, "threads": torch.get_num_threads(), "rounds": rounds}
+    return {**versions, "rows": [asdict(row) for row in rows]}

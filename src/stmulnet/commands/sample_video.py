@@ -10,9 +10,9 @@ from stmulnet.video.io import write_video
 SIDE_PX, WIDTH_PX, SECONDS, FRAMES_PER_SECOND = 256, 340, 7, 30
 
 
-def write_sample(path: Path) -> Path:
-    """Write 7 s of 340x256 pixels, H.264; always the same."""
-    rng, frames = np.random.default_rng(0), SECONDS * FRAMES_PER_SECOND
+def write_sample(path: Path, *, seconds: int = SECONDS) -> Path:
+    """Write 7 s, or ``seconds``, of 340x256 pixels, H.264; always the same."""
+    rng, frames = np.random.default_rng(0), seconds * FRAMES_PER_SECOND
     group = draw_group(rng, WIDTH_PX, frames)
     tokens = draw_tokens(next(iter(CLASSES.values())), group, rng, WIDTH_PX, frames)
     top = (WIDTH_PX - SIDE_PX) // 2
