@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from stmulnet.commands.predictor_options import make_predictor
 from stmulnet.console import notice
 from stmulnet.errors import ConfigError
 from stmulnet.flow.estimate import estimate_flow
-from stmulnet.predictor import VideoPredictor
 from stmulnet.predictor.presets import Preset
 from stmulnet.serving.app import LOOPBACK, check_installed, create_app, listening, running
 from stmulnet.serving.gate import Login
@@ -80,9 +80,9 @@ def serve(
     limits = Limits(max_upload_mb, max_seconds, max_frames, max_megapixels, waiting)
     files = [weights] if isinstance(weights, Path) else weights
     with listening(host, port) as (listener, address):  # a port that is taken is said before networks are read
-        options: dict[str, Any] = {"preset": preset, "num_frames": frames, "flow_backend": flow_backend}
+        options: dict[str, Any] = {"preset": preset, "frames": frames, "flow_backend": flow_backend}
         options |= {"device": device, "threads": threads}
-        predictors = {name: VideoPredictor(path, **options) for name, path in network_names(files).items()}
+        predictors = {name: make_predictor(path, **options) for name, path in network_names(files).items()}
         with Service(predictors, limits=limits, jobs=jobs) as service:
             hosts = None if host not in LOOPBACK else LOOPBACK
             app = create_app(service, login=login, hosts=hosts, examples=not no_examples)
