@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.conftest import TinyProject
+from tests.films import write_film
 
 from stmulnet import cli
 from stmulnet.commands.live import live
@@ -18,10 +19,7 @@ from stmulnet.video.io import iter_frames, write_video
 @pytest.fixture(scope="module")
 def film(tiny_project: TinyProject, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five clips of 16 frames one after the other, 40 frames/s: 2 seconds."""
-    path = tmp_path_factory.mktemp("film") / "film.mp4"
-    clips = sorted(tiny_project.videos.rglob("*.avi"))[:5]
-    write_video(path, (frame for clip in clips for frame in iter_frames(clip)), fps=40)
-    return path
+    return write_film(tmp_path_factory.mktemp("film") / "film.mp4", tiny_project.videos, fps=40)
 
 
 OPTIONS = ["--realtime", "--window", "0.5", "--stride", "0.2", "--frames", "5", "--flow-backend", "dis"]
