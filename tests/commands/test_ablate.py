@@ -140,6 +140,10 @@ def test_again_trains_nothing(
     assert "Differences to *add them*" in text
     assert "With one seed" in text
     assert "One object" not in text
+    assert go(write(tmp_path, groups=None, variants={"multiply": None}), dataset, tmp_path) == 0
+    text = (tmp_path / "gate" / "table.md").read_text()
+    assert "1 variant, seeds 0, 5." in text
+    assert "Differences" not in text
 
 
 class _Stopped(Exception):
