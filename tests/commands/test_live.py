@@ -12,7 +12,7 @@ from tests.films import write_film
 
 from stmulnet import cli
 from stmulnet.commands.live import live
-from stmulnet.errors import ConfigError, VideoDecodeError
+from stmulnet.errors import ConfigError
 from stmulnet.video.io import iter_frames, write_video
 
 
@@ -74,10 +74,15 @@ def test_refused_sources(tiny_project: TinyProject, film: Path) -> None:
     images = next((tiny_project.dataset / "images").iterdir())
     with pytest.raises(ConfigError, match="does not say how many frames per second it has, so it cannot be played"):
         live(str(images), weights=tiny_project.weights, realtime=True)
-    with pytest.raises(VideoDecodeError, match="camera 987: there is no /dev/video987"):
-        live("987", weights=tiny_project.weights)
     with pytest.raises(ConfigError, match="a rolling window must be longer than 0 s"):
         live(str(film), weights=tiny_project.weights, realtime=True, window=0)
+
+
+def test_a_camera_that_is_not_there_is_one_line(tiny_project: TinyProject, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["live", "987", "--weights", str(tiny_project.weights)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("stmulnet live: error: camera 987: there is no /dev/video987; cameras found: ")
+    assert error.count("\n") == 1
 
 
 def test_a_damaged_recording(tiny_project: TinyProject, film: Path, capsys: pytest.CaptureFixture[str]) -> None:
