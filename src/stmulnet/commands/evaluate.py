@@ -151,7 +151,7 @@ def _check_streams(candidates: list[Candidate], settings: Settings) -> None:
     if len(candidates) == 2 and streams != [(name,) for name in STREAMS]:
         held = " and ".join("+".join(names) for names in streams)
         raise ConfigError(
-            f"with motion_weights, weights is of an appearance network and motion_weights of a motion network; "
+            f"with --motion-weights, --weights is of an appearance network and --motion-weights of a motion network; "
             f"{candidates[0].path} and {candidates[1].path} have {held}"
         )
     if settings.fusion_weights is not None:
@@ -194,8 +194,8 @@ def _score(job: Job, settings: Settings, device: torch.device, workers: int | No
 
 
 def _refuse_with_scores(networks: dict[str, Path | None], settings: Settings) -> None:
-    given = [name for name, path in networks.items() if path is not None]
-    given += ["views"] * (settings.views != "official") + ["frames"] * (settings.frames != TEST_FRAMES)
+    given = [f"--{name.replace('_', '-')}" for name, path in networks.items() if path is not None]
+    given += ["--views"] * (settings.views != "official") + ["--frames"] * (settings.frames != TEST_FRAMES)
     if given:
         raise ConfigError(f"scores are measured as they were saved: leave out {', '.join(given)}")
 

@@ -56,7 +56,7 @@ def train(
     training = training_package()
     run = Path(out)
     if options["holdout"] and not options["validate_every"]:
-        notice("note: holdout sets videos apart, but nothing is validated on them without validate_every")
+        notice("note: --holdout sets videos apart, but nothing is validated on them without --validate-every")
     config = config_of({"dataset": dataset, "network": network, **options})
     training.fit(config, run, resume=resume, device=device, metadata=metadata_of(config))
     path = run / training.WEIGHTS_FILE
