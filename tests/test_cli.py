@@ -32,7 +32,7 @@ def test_options_are_written_with_hyphens_and_read_either_way(
     assert "--short-side SHORT_SIDE" in capsys.readouterr().out
     for option in ("--short-side=8", "--short_side=8"):
         assert cli.main(["extract", str(tmp_path), str(tmp_path / "out"), option]) == 2
-        assert "short_side" in capsys.readouterr().err
+        assert "error: --short-side must be" in capsys.readouterr().err
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,6 +73,7 @@ def test_bad_option_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--strides", "5"], "--strides must be a list of 2 whole numbers, got 5"),
         (["train", "--precision", "half"], "--precision must be one of float32, bf16, fp16, got half"),
         (["train", "--network-options", "x"], "--network-options must be a table such as {name: value} or null, got x"),
+        (["bench", "flow", "nonsense"], "PARTS must be one of network, frames, training, flow, predict, got nonsense"),
         (["extract", "b\udcff.avi", "x"], "VIDEOS: the name of the file is not UTF-8; rename it"),
         (["extract", "--config", "nowhere.yaml"], "--config: File does not exist"),
     ],
@@ -85,6 +86,58 @@ def test_messages_are_in_the_users_words(
     assert error.startswith(f"stmulnet {arguments[0]}: error: {message}")
     assert error.endswith(f"(see stmulnet {arguments[0]} --help)\n")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict", "{video}", "--weights", "x", "--frames", "0"], "--frames must be 1 or more, got 0"),
+        (["predict", "{video}", "--weights", "x", "--live-seconds", "0"], "--live-seconds must be above 0, got 0.0"),
+        (["explain", "{video}", "--weights", "x", "--out", "{out}", "--frames", "0"], "--frames must be 1 or more"),
+        (["serve", "--weights", "x", "--frames", "0"], "--frames must be 1 or more, got 0"),
+        (["serve", "--weights", "x", "--max-seconds", "0"], "--max-seconds must be 1 or more, got 0"),
+        (["serve", "--weights", "x", "--waiting", "-1"], "--waiting must be 0 or more, got -1"),
+        (
+            ["train", "--dataset", "d", "--network", "n", "--out", "{out}", "--batch-size", "3"],
+            "--batch-size 3 must be a multiple of --sub-batch-size 4",
+        ),
+        (["evaluate", "--examples", "-1"], "--examples must be 0 or more, got -1"),
+        (
+            ["evaluate", "--scores", "x", "--weights", "y"],
+            "scores are measured as they were saved: leave out --weights",
+        ),
+        (["demo", "--out", "{out}", "--workers", "0"], "--workers must be 1 or more, got 0; one per core if not given"),
+        (["demo", "--out", "{out}", "--seed", "-1"], "--seed must be 0 or more, got -1"),
+    ],
+)
+def test_errors_name_options_as_they_were_typed(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = tmp_path / "batch_size.mp4"
+    video.write_bytes(b"")
+    filled = [word.format(video=video, out=tmp_path / "out") for word in arguments]
+    assert cli.main(filled) == 2
+    error = capsys.readouterr().err
+    assert f"stmulnet {arguments[0]}: error: {message}" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_only_names_of_options_are_written_as_options() -> None:
+    names = ["frames", "batch_size", "weights"]
+    for problem, shown in (
+        ("batch_size, or input_size 7", "--batch-size, or input_size 7"),
+        (
+            "runs/batch_size/x: no batch_size.json; give batch_size.",
+            "runs/batch_size/x: no batch_size.json; give --batch-size.",
+        ),
+        (
+            "frames of 3x3 px are too small; frames must be larger",
+            "frames of 3x3 px are too small; frames must be larger",
+        ),
+        ("weights must be there", "WEIGHTS must be there"),
+    ):
+        assert cli._with_options(problem, names, ["weights"]) == shown
 
 
 @pytest.mark.parametrize(

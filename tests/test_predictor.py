@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from tests.conftest import TinyProject
+from tests.films import write_drifting
 
 from stmulnet.datasets import transforms
 from stmulnet.datasets.annotations import load_annotation
@@ -24,11 +25,7 @@ from stmulnet.video.io import write_video
 @pytest.fixture(scope="module")
 def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """70 frames of a drifting texture: with few sampled frames the stacks leave gaps in the flow."""
-    rng = np.random.default_rng(8)
-    texture = np.kron(rng.integers(0, 256, size=(20, 40, 3), dtype=np.uint8), np.ones((8, 8, 1), dtype=np.uint8))
-    path = tmp_path_factory.mktemp("long") / "drift.avi"
-    write_video(path, (texture[40 : 40 + 64, t : t + 80] for t in range(70)), codec="mpeg4")
-    return path
+    return write_drifting(tmp_path_factory.mktemp("long") / "drift.avi", 70, height=64, width=80)
 
 
 def short_video(path: Path, num_frames: int) -> Path:

@@ -10,22 +10,19 @@ import numpy as np
 import pytest
 from tests.conftest import TinyProject
 from tests.fileserver import serve
+from tests.films import write_drifting
 
 from stmulnet.datasets.sampling import test_frames as sampled_frames
 from stmulnet.errors import ConfigError, VideoDecodeError, VideoTooShortError
 from stmulnet.predictor import Prediction, VideoPredictor, reading
 from stmulnet.video.inputs import FrameSource
-from stmulnet.video.io import read_frames, write_video
+from stmulnet.video.io import read_frames
 
 
 @pytest.fixture(scope="module")
 def drifting(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """60 frames of a drifting texture, larger than the network wants them."""
-    rng = np.random.default_rng(8)
-    texture = np.kron(rng.integers(0, 256, size=(20, 40, 3), dtype=np.uint8), np.ones((8, 8, 1), dtype=np.uint8))
-    path = tmp_path_factory.mktemp("drifting") / "drift.avi"
-    write_video(path, (texture[40 : 40 + 72, t : t + 96] for t in range(60)), codec="mpeg4")
-    return path
+    return write_drifting(tmp_path_factory.mktemp("drifting") / "drift.avi", 60, height=72, width=96)
 
 
 @pytest.fixture(scope="module")

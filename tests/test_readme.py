@@ -71,15 +71,20 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_python_block_of_the_readme(
-    workplace: Path, tiny_project: TinyProject, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code = blocks(README, "python")[0]
+def run_on_demo(code: str, workplace: Path, tiny_project: TinyProject) -> None:
+    """Run code that uses the weights and a video of the demo, for which the tiny project's are there."""
     weights, video = (workplace / path for path in re.findall(r'"(runs/demo/[^"]+)"', code))
     for path, source in ((weights, tiny_project.weights), (video, tiny_project.videos / Path(*video.parts[-2:]))):
         path.parent.mkdir(parents=True)
         shutil.copy(source, path)
-    exec(compile(code, "README.md", "exec"), {})
+    exec(compile(code, "document", "exec"), {})
+
+
+def test_python_block_of_the_readme(
+    workplace: Path, tiny_project: TinyProject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = blocks(README, "python")[0]
+    run_on_demo(code, workplace, tiny_project)
     assert capsys.readouterr().out.startswith(tuple(tiny_project.class_names))
 
 
@@ -117,11 +122,7 @@ def test_python_block_of_the_page_on_explanations(
     workplace: Path, tiny_project: TinyProject, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (code,) = blocks(PROJECT / "docs" / "explain.md", "python")
-    weights, video = (workplace / path for path in re.findall(r'"(runs/demo/[^"]+)"', code))
-    for path, source in ((weights, tiny_project.weights), (video, tiny_project.videos / Path(*video.parts[-2:]))):
-        path.parent.mkdir(parents=True)
-        shutil.copy(source, path)
-    exec(compile(code, "explain.md", "exec"), {})
+    run_on_demo(code, workplace, tiny_project)
     assert capsys.readouterr().out.startswith(tuple(tiny_project.class_names))
 
 

@@ -10,7 +10,8 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from types import FrameType
 from typing import Any, TextIO, get_args, get_origin, get_type_hints
 
@@ -86,9 +87,7 @@ def _run(verb: str, arguments: list[str]) -> int:
     warnings.showwarning = _show_warning
     try:
         with _heeding_signals():
-            module = importlib.import_module(f"stmulnet.commands.{verb.replace('-', '_')}")
-            function: Callable[..., Any] = getattr(module, verb.replace("-", "_"))
-            result = function(**_parse(verb, function, getattr(module, "POSITIONAL", ()), arguments))
+            result = _call(verb, arguments)
             sys.stdout.flush()  # a full disk or a closed pipe shows here, not in the interpreter's last moments
     except StmulnetError as error:
         notice(f"stmulnet {verb}: error: {_one_line(error)}")
@@ -104,6 +103,40 @@ def _run(verb: str, arguments: list[str]) -> int:
         notice(f"stmulnet {verb}: error: {_system_problem(error)}; check that the place exists, is writable, has room")
         return EXIT_BAD_INPUT
     return int(getattr(result, "exit_code", EXIT_DONE))
+
+
+def _call(verb: str, arguments: list[str]) -> Any:
+    """What the function of a verb returns; its errors have the names of its options as they are written here."""
+    module = importlib.import_module(f"stmulnet.commands.{verb.replace('-', '_')}")
+    function: Callable[..., Any] = getattr(module, verb.replace("-", "_"))
+    positional = getattr(module, "POSITIONAL", ())
+    values = _parse(verb, function, positional, arguments)
+    try:
+        return function(**values)
+    except ConfigError as error:
+        raise ConfigError(_with_options(str(error), values, positional)) from error
+
+
+def _with_options(problem: str, names: Iterable[str], positional: Sequence[str]) -> str:
+    """``"batch_size must be ..."`` as ``"--batch-size must be ..."``.
+
+    Names with an underscore are the options' wherever they stand, but for parts of paths. Others are words that mean
+    other things too: only at the beginning of what "must" be otherwise are they options.
+    """
+    ordered = sorted(names, key=len, reverse=True)
+    long = "|".join(name for name in ordered if "_" in name)
+    patterns = [
+        rf"^(?:{'|'.join(ordered)})(?= (?:must|needs|takes|is one of) )",
+        *([rf"(?<![\w./-])(?:{long})(?![\w/-]|\.\w)"] if long else []),
+    ]
+    for pattern in patterns:
+        problem = re.sub(pattern, lambda match: _shown(match[0], positional), problem)
+    return problem
+
+
+def _shown(name: str, positional: Sequence[str]) -> str:
+    """An argument as the command line has it."""
+    return name.upper() if name in positional else "--" + name.replace("_", "-")
 
 
 @contextlib.contextmanager
@@ -174,14 +207,12 @@ def _values(
 
 def _plain(problem: str, options: dict[str, Any], positional: Sequence[str]) -> str:
     """Say what jsonargparse says without its terms."""
-
-    def shown(name: str) -> str:
-        return name.upper() if name in positional else "--" + name.replace("_", "-")
-
+    shown = partial(_shown, positional=positional)
     if match := re.match(r"Parser key \"(\w+)\"(?: element \d+)?: (.*)", problem):
         name, detail = match.groups()
         if name in options and "alue: " in detail:
-            return f"{shown(name)} must be {in_words(options[name])}, got {detail.rpartition('alue: ')[2]}"
+            hint = _positional(options[name], optional=False)["type"] if name in positional else options[name]
+            return f"{shown(name)} must be {in_words(hint)}, got {detail.rpartition('alue: ')[2]}"
         if "surrogates" in detail:
             detail = "the name of the file is not UTF-8; rename it"
         return f"{shown(name)}: {detail}"

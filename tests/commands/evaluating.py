@@ -27,6 +27,14 @@ def make_dataset(project: TinyProject, folder: Path, splits: int = 1) -> Path:
     return folder
 
 
+def all_for_training(project: TinyProject, folder: Path) -> Path:
+    """The images of the project with all its videos for training, two groups per class, and none for testing."""
+    path = make_dataset(project, folder) / "annotations" / "annot01.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"training": content["training"] | content["validation"], "validation": {}}))
+    return folder
+
+
 def network(kind: str, project: TinyProject, *, seed: int = 0, **options: Any) -> Network:
     """An untrained network of the project's classes."""
     torch.manual_seed(seed)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import yaml  # type: ignore[import-untyped] # the stubs are a package of their own
+from tests.commands.evaluating import all_for_training
 from tests.training.runs import OPTIONS, same, state
 
 from stmulnet import cli, load_model
@@ -66,12 +67,7 @@ def go(file: Path, dataset: Path, out: Path, *more: str) -> int:
 @pytest.fixture(scope="module")
 def dataset(tiny_project: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny data set with all its videos for training, two groups per class, and none for testing."""
-    place = tmp_path_factory.mktemp("ablation") / "shapes"
-    shutil.copytree(tiny_project.dataset, place)
-    path = place / "annotations" / "annot01.json"
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps(content | {"training": content["training"] | content["validation"], "validation": {}}))
-    return place
+    return all_for_training(tiny_project, tmp_path_factory.mktemp("ablation") / "shapes")
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +136,10 @@ def test_again_trains_nothing(
     assert "Differences to *add them*" in text
     assert "With one seed" in text
     assert "One object" not in text
+    assert go(write(tmp_path, groups=None, variants={"multiply": None}), dataset, tmp_path) == 0
+    text = (tmp_path / "gate" / "table.md").read_text()
+    assert "1 variant, seeds 0, 5." in text
+    assert "Differences" not in text
 
 
 class _Stopped(Exception):

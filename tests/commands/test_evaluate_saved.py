@@ -140,7 +140,9 @@ def test_python_block_of_the_page(
 
 def test_what_does_not_go_with_scores(run: Path, tiny_project: TinyProject, tmp_path: Path) -> None:
     path = run / "scores.npz"
-    with pytest.raises(ConfigError, match="measured as they were saved: leave out dataset, weights, views, frames"):
+    with pytest.raises(
+        ConfigError, match="measured as they were saved: leave out --dataset, --weights, --views, --frames"
+    ):
         evaluate(scores=path, dataset=tiny_project.dataset, weights=tiny_project.weights, views="center", frames=5)
     with pytest.raises(ConfigError, match=r"has scores of split 1, not of split 2"):
         evaluate(scores=path, split=2)

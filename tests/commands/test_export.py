@@ -191,7 +191,7 @@ def test_every_comparison_has_its_own_size(tiny_project: TinyProject) -> None:
         (["--out", "x.pt2", "--format", "torch-export", "--int8"], "int8 is for onnx"),
         (["--out", "x.onnx", "--dataset", "d"], "dataset is for int8"),
         (["--out", "x.onnx", "--tolerance", "0"], "tolerance must lie between 0 and 1"),
-        (["--out", "x.onnx", "--int8", "--calibration-clips", "0"], "calibration_clips must be 1 or more"),
+        (["--out", "x.onnx", "--int8", "--calibration-clips", "0"], "--calibration-clips must be 1 or more"),
         ([], "missing: --out"),
     ],
 )

@@ -8,20 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.conftest import TinyProject
+from tests.films import write_film
 
 from stmulnet import cli
 from stmulnet.commands.live import live
-from stmulnet.errors import ConfigError, VideoDecodeError
+from stmulnet.errors import ConfigError
 from stmulnet.video.io import iter_frames, write_video
 
 
 @pytest.fixture(scope="module")
 def film(tiny_project: TinyProject, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five clips of 16 frames one after the other, 40 frames/s: 2 seconds."""
-    path = tmp_path_factory.mktemp("film") / "film.mp4"
-    clips = sorted(tiny_project.videos.rglob("*.avi"))[:5]
-    write_video(path, (frame for clip in clips for frame in iter_frames(clip)), fps=40)
-    return path
+    return write_film(tmp_path_factory.mktemp("film") / "film.mp4", tiny_project.videos, fps=40)
 
 
 OPTIONS = ["--realtime", "--window", "0.5", "--stride", "0.2", "--frames", "5", "--flow-backend", "dis"]
@@ -76,10 +74,15 @@ def test_refused_sources(tiny_project: TinyProject, film: Path) -> None:
     images = next((tiny_project.dataset / "images").iterdir())
     with pytest.raises(ConfigError, match="does not say how many frames per second it has, so it cannot be played"):
         live(str(images), weights=tiny_project.weights, realtime=True)
-    with pytest.raises(VideoDecodeError, match="camera 987: there is no /dev/video987"):
-        live("987", weights=tiny_project.weights)
     with pytest.raises(ConfigError, match="a rolling window must be longer than 0 s"):
         live(str(film), weights=tiny_project.weights, realtime=True, window=0)
+
+
+def test_a_camera_that_is_not_there_is_one_line(tiny_project: TinyProject, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["live", "987", "--weights", str(tiny_project.weights)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("stmulnet live: error: camera 987: there is no /dev/video987; cameras found: ")
+    assert error.count("\n") == 1
 
 
 def test_a_damaged_recording(tiny_project: TinyProject, film: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,7 +84,7 @@ def test_data_for_evaluation_only_is_called_that(tmp_path: Path, capsys: pytest.
     assert first.startswith("1 video, 300 frames and 250 flow fields in 1 shard")
     assert lines == ["only the flow that 25 test frames per video need: for evaluation only"]
     assert cli.main(["pack", str(data), str(tmp_path / "out"), "--shard-megabytes", "0"]) == 2
-    assert "error: shard_megabytes must be 1 or more, got 0" in capsys.readouterr().err
+    assert "error: --shard-megabytes must be 1 or more, got 0" in capsys.readouterr().err
 
 
 def test_training_on_packed_data_is_the_same(tiny_project: TinyProject, tmp_path: Path) -> None:

@@ -158,6 +158,18 @@ def test_the_page_says_what_the_header_says(tmp_path: Path) -> None:
     ):
         assert part in body
     assert str(tmp_path) not in page
+    assert "provenance" not in page  # which the rows about the streams say better
+
+
+def test_licences_are_those_of_the_hub(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = official(tmp_path, {"file": "mine.safetensors", "dataset": None, "split": None})
+    assert cli.main(["push", str(weights), "ada/net", "--dry-run", "--licence", "MIT"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("stmulnet push: error: --licence must be one of apache-2.0, mit, ")
+    assert ", other, got 'MIT'; others" in said
+    page = push(weights, "ada/net", licence="other", dry_run=True).card
+    assert "license: other\n" in page
+    assert "Another one: ask whoever published these weights" in page
 
 
 def test_the_page_says_what_is_not_known(tmp_path: Path) -> None:

@@ -97,11 +97,11 @@ def test_a_password_comes_from_a_file_or_the_environment(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--port", "99999"], "port must be 0 (any free one) to 65535, got 99999"),
+        (["--port", "99999"], "--port must be 0 (any free one) to 65535, got 99999"),
         (["--host", "192.0.2.1"], "cannot listen on 192.0.2.1 port 7860"),
         (["--host", "no such host"], "cannot listen on no such host"),
-        (["--jobs", "0", "--port", "0"], "jobs must be 1 or more, got 0"),
-        (["--max-seconds", "0"], "seconds must be positive, got 0"),
+        (["--jobs", "0", "--port", "0"], "--jobs must be 1 or more, got 0"),
+        (["--max-seconds", "0"], "--max-seconds must be 1 or more, got 0"),
         (["--user", "me"], "--user needs a password: set the variable STMULNET_PASSWORD, or give --password-file"),
         (["--user", "a:b"], "--user must be a name without colon"),
         (["--password-file", "x"], "--password-file needs a --user"),

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.conftest import TinyProject
+from tests.films import single_stream, write_film
 
 from stmulnet import cli
 from stmulnet.commands.timeline import timeline
 from stmulnet.errors import ConfigError, DatasetError, VideoDecodeError
-from stmulnet.models.zoo import create_model
 from stmulnet.predictor import VideoPredictor
 from stmulnet.streaming.overlay import overlay_pictures
 from stmulnet.streaming.scorer import WindowScorer
@@ -26,10 +26,7 @@ FAST: dict[str, Any] = {"flow_backend": "dis", "threads": 1, "frames": 5}
 @pytest.fixture(scope="module")
 def film(tiny_project: TinyProject, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five clips of 16 frames one after the other, 8 frames/s: 10 seconds."""
-    path = tmp_path_factory.mktemp("film") / "film.mp4"
-    clips = sorted(tiny_project.videos.rglob("*.avi"))[:5]
-    write_video(path, (frame for clip in clips for frame in iter_frames(clip)), fps=8)
-    return path
+    return write_film(tmp_path_factory.mktemp("film") / "film.mp4", tiny_project.videos, fps=8)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -185,9 +182,7 @@ def test_overlay_shows_each_frame_with_the_scores_of_the_nearest_window(
 
 @pytest.mark.parametrize("stream", ["appearance", "motion"])
 def test_overlay_of_one_stream(tiny_project: TinyProject, film: Path, stream: str) -> None:
-    options: dict[str, Any] = {"units": (1, 1, 1, 1), "width_mult": 0.125, "input_size": 64, "head_pool": "global"}
-    model = create_model(f"{stream}_resnet50", 6, class_names=tiny_project.class_names, **options)
-    model.metadata = {"preprocessing": {"frames": {"short_side": 64}}}
+    model = single_stream(stream, tiny_project.class_names)
     predictor = VideoPredictor(model, threads=1, num_frames=5, flow_backend="dis")
     steps = WindowScorer(predictor, Windowing(20, 20, 5), all_flow=True).steps(iter_frames(film))
     pictures = list(overlay_pictures(steps, predictor, fps=8))

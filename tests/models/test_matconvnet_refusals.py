@@ -296,7 +296,10 @@ PROPERTIES: dict[str, tuple[Change, str]] = {
     "images not square": (means(imageSize=(224.0, 320.0, 3.0)), r"imageSize is \(224.0, 320.0, 3.0\), needs one side"),
     "images without end": (means(imageSize=(np.inf,) * 3), "imageSize .* needs one side .* up to 4096"),
     "images too large to be true": (means(imageSize=(1e18, 1e18, 3.0)), "imageSize .* needs one side .* up to 4096"),
-    "images too small": (means(imageSize=(64.0, 64.0, 3.0)), "input_size 64 leaves 2x2 positions"),
+    "images too small": (
+        means(imageSize=(64.0, 64.0, 3.0)),
+        "input_size 64 leaves fewer positions .* than head_pool 7 needs",
+    ),
 }
 
 GATE = "res3a_relu_spatial_sum"

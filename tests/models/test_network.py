@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from stmulnet import create_model, list_models
 from stmulnet.errors import ConfigError
 from stmulnet.models.multiplier import Network
+from stmulnet.models.resnet import Stream
+from stmulnet.models.zoo import model_config
 
 Array = NDArray[np.float64]
 TINY: dict[str, Any] = {"units": (2, 2, 2, 3), "width_mult": 0.0625, "input_size": 64, "head_pool": 2}
@@ -187,7 +189,7 @@ def test_every_listed_network_builds() -> None:
     [
         ({"units": (2, 2, 2)}, "four numbers"),
         ({"units": (1, 2, 2, 2)}, "second unit"),
-        ({"input_size": 96}, "head_pool"),
+        ({"input_size": 194}, "input_size 194 leaves fewer positions .* head_pool 7 needs: use input_size 195 or more"),
         ({"colour": 3}, "a network has no option 'colour'; it has appearance, block, conv1_bias"),
         ({"num_classes": 1}, "at least 2"),
         ({"temporal_conv": "centre"}, "temporal_conv must be"),
@@ -207,6 +209,22 @@ def test_every_listed_network_builds() -> None:
 def test_contradicting_configurations_are_refused(overrides: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         create_model("st_mulnet_resnet50", **overrides)
+
+
+@pytest.mark.parametrize("geometry", ["caffe", "torch"])
+def test_input_sizes_are_allowed_exactly_where_the_last_map_is_large_enough(geometry: str) -> None:
+    options: dict[str, Any] = {"units": (1, 1, 1, 1), "width_mult": 1 / 64, "head_pool": "global", "geometry": geometry}
+    stream = create_model("appearance_resnet50", 2, **options).eval().appearance
+    assert isinstance(stream, Stream)
+    for side in range(32, 264):
+        x = stream.stem(torch.zeros(1, 3, side, side))
+        for stage in (2, 3, 4, 5):
+            x = stream.stage(stage, x, 1)
+        positions = x.shape[-1]
+        allowed = {"input_size": side, "geometry": geometry}
+        model_config("appearance_resnet50", 2, head_pool=positions, **allowed)
+        with pytest.raises(ConfigError, match="use input_size"):
+            model_config("appearance_resnet50", 2, head_pool=positions + 1, **allowed)
 
 
 def test_unknown_network_lists_the_known_ones() -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from tests.conftest import TinyProject
+from tests.films import single_stream
 
 from stmulnet.datasets import sampling
 from stmulnet.errors import ConfigError, VideoDecodeError, VideoTooShortError
@@ -21,7 +22,6 @@ from stmulnet.flow.estimate import estimate_flow
 from stmulnet.flow.quantize import to_uint8
 from stmulnet.models.checkpoint import load_model
 from stmulnet.models.optimize import optimize
-from stmulnet.models.zoo import create_model
 from stmulnet.predictor import VideoPredictor
 from stmulnet.predictor.overlapping import OverlappingClips
 from stmulnet.streaming import fields
@@ -190,9 +190,7 @@ def test_memory_holds_one_window(predictor: VideoPredictor, film: Frames) -> Non
 
 @pytest.mark.parametrize("stream", ["appearance", "motion"])
 def test_single_streams(tiny_project: TinyProject, film: Frames, stream: str) -> None:
-    options: dict[str, Any] = {"units": (1, 1, 1, 1), "width_mult": 0.125, "input_size": 64, "head_pool": "global"}
-    model = create_model(f"{stream}_resnet50", 6, class_names=tiny_project.class_names, **options)
-    model.metadata = {"preprocessing": {"frames": {"short_side": 64}}}
+    model = single_stream(stream, tiny_project.class_names)
     predictor = VideoPredictor(model, threads=1, num_frames=5, flow_backend="dis")
     scored = list(WindowScorer(predictor, Windowing(20, 20, 5)).windows(iter(film)))
     assert [each.window.last for each in scored] == [20, 40, 60, 75]

@@ -91,7 +91,7 @@ def test_a_grid_has_all_combinations(tmp_path: Path) -> None:
         ({"seeds": [0, 0]}, r"seeds must be different whole numbers, such as \[0, 1, 2\], got \[0, 0\]"),
         ({"seeds": [-1]}, "seeds must be different whole numbers"),
         ({"question": ["x"]}, r"question must be a text, got \['x'\]"),
-        ({"variants": {"one": {}}}, "two variants or more are needed"),
+        ({"variants": {}}, "one variant or more is needed"),
         ({"grid": {"x": [1]}}, "give variants, or a grid"),
         ({"variants": None}, "give variants, or a grid"),
         ({"variants": None, "grid": {"momentum": 0.9}}, r"grid: momentum needs a list of values, got 0\.9"),

@@ -98,6 +98,14 @@ def test_one_seed_has_no_spread(runs: dict[str, list[SavedScores]]) -> None:
     assert rows[0].to_dict()["top1"]["std"] is None
 
 
+def test_one_variant_has_no_differences(runs: dict[str, list[SavedScores]]) -> None:
+    name = next(iter(runs))
+    text = to_markdown(compare({name: runs[name]}, name, {}), "Title", "About.")
+    assert "Top-1 accuracy in %, mean ± standard deviation over the seeds.\n" in text
+    assert "difference" not in text.lower()
+    assert "reference" not in text
+
+
 def test_table_for_programs(runs: dict[str, list[SavedScores]]) -> None:
     rows = compare(runs, "bad", {})
     read = list(csv.DictReader(io.StringIO(to_csv(rows, SEEDS))))

@@ -491,4 +491,4 @@ def test_a_hold_out_that_nobody_looks_at_is_pointed_out(
 ) -> None:
     with pytest.raises(StmulnetError):  # one group of videos per class
         run(tiny_project, tmp_path / "run", holdout=0.5)
-    assert "nothing is validated on them without validate_every" in capsys.readouterr().err
+    assert "nothing is validated on them without --validate-every" in capsys.readouterr().err

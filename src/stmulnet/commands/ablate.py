@@ -199,7 +199,7 @@ def _finish(plan: Plan) -> list[Row]:
     videos = f"{scored.holdout:g} of the training list held out (seed {scored.seed})" if scored.holdout else "test list"
     dataset = some.config.dataset.resolve().name
     about = (
-        f"{len(plan.runs)} variants, {'seeds' if len(ablation.seeds) > 1 else 'seed'} "
+        f"{counted(len(plan.runs), 'variant')}, {'seeds' if len(ablation.seeds) > 1 else 'seed'} "
         f"{', '.join(map(str, ablation.seeds))}. Data set {dataset}, split {some.config.split}: {videos}; "
         f"{in_words('official', scored.frames)}."
     )

@@ -104,18 +104,16 @@ def _train(run: Run) -> None:
 def _score(run: Run) -> float:
     config = run.config
     path, annotation = training_package().lists(config)
-    videos = OpenSplit(config.dataset, config.split, path, annotation, load_manifests(config.dataset))
+    manifest, held_out = load_manifests(config.dataset), bool(config.holdout)
+    videos = OpenSplit(config.dataset, config.split, path, annotation, manifest, held_out)
     candidate = open_candidate(
         run.folder / WEIGHTS_FILE, videos, frames=run.scored.frames, allow_mismatch=config.allow_mismatch
     )
     table = score_videos(candidate.network, candidate.videos, device=choose_device(run.device), workers=0)
-    name = config.dataset.resolve().name
     record = ScoresRecord(
-        dataset=f"{name}, hold-out of the training list" if config.holdout else name,
-        split=None if config.holdout else config.split,
+        **videos.record(),
         views="official",
         frames=run.scored.frames,
-        left_out=0 if config.holdout else videos.left_out,
         weights=[candidate.record()],
         fusion_weights=[1.0, 1.0] if len(candidate.network.config.streams) == 2 else None,
     )

@@ -134,6 +134,10 @@ def demo(*, out: Path = Path("runs/demo"), seed: int = 0, workers: int | None = 
         seed: Of the data set and of the training.
         workers: Processes; one per core by default. The numbers do not depend on it.
     """
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers must be 1 or more, got {workers}; one per core if not given")
+    if seed < 0:
+        raise ConfigError(f"seed must be 0 or more, got {seed}")
     workers = workers or default_workers()
     _prepare(out, seed)
     seconds: dict[str, float] = {}

@@ -46,6 +46,7 @@ def evaluate(
     weights: Path | None = None,
     motion_weights: Path | None = None,
     split: int | list[int] = 1,
+    holdout: bool = False,
     views: ViewsName = "official",
     frames: int = TEST_FRAMES,
     fusion_weights: list[float] | None = None,
@@ -67,6 +68,8 @@ def evaluate(
             with the classes of the data set. {split} in it stands for the number of the split.
         motion_weights: Weight file of a motion network, for late fusion with the appearance network of --weights.
         split: Number of the split whose validation list is evaluated, or several such as "[1, 2, 3]", with their mean.
+        holdout: Score the videos of the training list that --weights was trained without (train --holdout), in place
+            of the validation list.
         views: Views of a video: official is the whole frame, original and mirrored; the others are explained in
             docs/evaluation.md.
         frames: Frames sampled per video (official: 25).
@@ -89,7 +92,9 @@ def evaluate(
         if number < 0:
             raise ConfigError(f"{name} must be 0 or more, got {number}")
     splits = [split] if isinstance(split, int) else list(split)
-    settings = Settings(splits, views, frames, fusion_weights, external_scores, external_weight, allow_mismatch)
+    settings = Settings(
+        splits, views, frames, fusion_weights, external_scores, external_weight, allow_mismatch, holdout
+    )
     if out is not None:
         check_output(out)
     networks = {"dataset": dataset, "weights": weights, "motion_weights": motion_weights}
@@ -123,7 +128,10 @@ def _open_jobs(
         raise ConfigError("evaluate needs --dataset and --weights, or the --scores of an earlier run")
     given = {"weights": weights} | ({"motion_weights": motion_weights} if motion_weights else {})
     paths = [{name: settings.file(name, path, split) for name, path in given.items()} for split in settings.splits]
-    all_tests = [OpenSplit.open(dataset, split) for split in settings.splits]
+    if settings.holdout:
+        all_tests = [OpenSplit.open_hold_out(dataset, settings.splits[0], list(paths[0].values()))]
+    else:
+        all_tests = [OpenSplit.open(dataset, split) for split in settings.splits]
     jobs = []
     for tests, files in zip(all_tests, paths, strict=True):
         if tests.left_out:
@@ -151,7 +159,7 @@ def _check_streams(candidates: list[Candidate], settings: Settings) -> None:
     if len(candidates) == 2 and streams != [(name,) for name in STREAMS]:
         held = " and ".join("+".join(names) for names in streams)
         raise ConfigError(
-            f"with motion_weights, weights is of an appearance network and motion_weights of a motion network; "
+            f"with --motion-weights, --weights is of an appearance network and --motion-weights of a motion network; "
             f"{candidates[0].path} and {candidates[1].path} have {held}"
         )
     if settings.fusion_weights is not None:
@@ -181,11 +189,9 @@ def _score(job: Job, settings: Settings, device: torch.device, workers: int | No
     two = table.appearance is not None and table.motion is not None
     weights = settings.fusion_weights or [1.0, 1.0]
     record = ScoresRecord(
-        dataset=job.tests.dataset.resolve().name,
-        split=job.tests.split,
+        **job.tests.record(),
         views=settings.views,
         frames=settings.frames,
-        left_out=job.tests.left_out,
         weights=[candidate.record() for candidate in job.candidates],
         fusion_weights=weights if two else None,
     )
@@ -194,8 +200,9 @@ def _score(job: Job, settings: Settings, device: torch.device, workers: int | No
 
 
 def _refuse_with_scores(networks: dict[str, Path | None], settings: Settings) -> None:
-    given = [name for name, path in networks.items() if path is not None]
-    given += ["views"] * (settings.views != "official") + ["frames"] * (settings.frames != TEST_FRAMES)
+    given = [f"--{name.replace('_', '-')}" for name, path in networks.items() if path is not None]
+    given += ["--views"] * (settings.views != "official") + ["--frames"] * (settings.frames != TEST_FRAMES)
+    given += ["--holdout"] * settings.holdout
     if given:
         raise ConfigError(f"scores are measured as they were saved: leave out {', '.join(given)}")
 

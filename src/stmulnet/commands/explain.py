@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib import image as matplotlib_image
 from numpy.typing import NDArray
 
+from stmulnet.commands.predictor_options import make_predictor
 from stmulnet.constants import TEST_FRAMES
 from stmulnet.errors import ConfigError
 from stmulnet.explanation.cam import Stage
@@ -18,7 +19,6 @@ from stmulnet.explanation.explain import Explanation, class_number, explain_vide
 from stmulnet.explanation.maximisation import STEPS, Maximised, maximise_streams
 from stmulnet.explanation.page import Row, field_images, render_page, strip_rows
 from stmulnet.files import check_output
-from stmulnet.predictor import VideoPredictor
 from stmulnet.rendering import page_html
 
 POSITIONAL = ("video",)
@@ -83,8 +83,8 @@ def explain(
     if video is None and maximise is None:
         raise ConfigError("nothing to explain; name a video, or a class with --maximise")
     _check_out(out)
-    predictor = VideoPredictor(
-        weights, device=device, num_frames=frames, threads=threads, flow_backend=flow_backend, jpeg=jpeg
+    predictor = make_predictor(
+        weights, device=device, frames=frames, threads=threads, flow_backend=flow_backend, jpeg=jpeg
     )
     wanted = None if maximise is None else class_number(maximise, predictor.class_names)
     explanation = None

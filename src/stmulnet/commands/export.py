@@ -208,9 +208,9 @@ def _check_arguments(
         advice = f"give the file that suffix{''.join(other)}"
         raise ConfigError(f"{out}: {format} files end in {SUFFIXES[format]}; {advice}")
     if int8 and format != "onnx":
-        raise ConfigError(f"int8 is for onnx, not for {format}; leave it out, or take --format onnx")
+        raise ConfigError(f"--int8 is for onnx, not for {format}; leave it out, or take --format onnx")
     if dataset is not None and not int8:
-        raise ConfigError("dataset is for int8; leave it out, or add --int8")
+        raise ConfigError("--dataset is for int8; leave it out, or add --int8")
     if not 0 < tolerance < 1:
         raise ConfigError(f"tolerance must lie between 0 and 1, got {tolerance:g}")
     if calibration_clips < 1:

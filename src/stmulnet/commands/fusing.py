@@ -35,10 +35,13 @@ class Settings:
     external_scores: Path | None
     external_weight: float
     allow_mismatch: bool
+    holdout: bool = False
 
     def __post_init__(self) -> None:
         if not self.splits or len(set(self.splits)) < len(self.splits) or min(self.splits) < 1:
             raise ConfigError(f"split must be a number from 1, or several different ones, got {self.splits}")
+        if self.holdout and len(self.splits) > 1:
+            raise ConfigError(f"holdout must be that of one split, got {self.splits}")
         check_weights([1.0, self.external_weight], 2, "the network (1) and the external scores")
 
     def file(self, option: str, path: Path, split: int) -> Path:

@@ -4,11 +4,12 @@ import json as jsonlib
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Unpack
 
+from stmulnet.commands.predictor_options import PredictorOptions, make_predictor
+from stmulnet.commands.shared_options import takes
 from stmulnet.console import counted, notice
 from stmulnet.errors import ConfigError
-from stmulnet.predictor import VideoPredictor
 from stmulnet.streaming.live import LiveAnswer, LiveRecogniser, paced
 from stmulnet.video.inputs import FrameSource, open_source
 
@@ -47,6 +48,7 @@ class LiveSummary:
         self.max_latency_ms = max(self.max_latency_ms, latency_ms)
 
 
+@takes(PredictorOptions)
 def live(
     source: str,
     *,
@@ -55,13 +57,7 @@ def live(
     stride: float = 1.0,
     realtime: bool = False,
     json: bool = False,
-    preset: Literal["paper", "fast"] = "paper",
-    frames: int | None = None,
-    flow_backend: str | None = None,
-    precision: Literal["float32", "bf16"] | None = None,
-    mirrored: bool | None = None,
-    threads: int | None = None,
-    device: str = "auto",
+    **options: Unpack[PredictorOptions],
 ) -> LiveSummary:
     """Recognise what a camera or an rtsp stream shows, as it happens.
 
@@ -76,15 +72,7 @@ def live(
         stride: Least number of seconds from answer to answer; a slow network takes longer.
         realtime: Play a recording at its own rate, as if a camera saw it.
         json: Print one JSON object per line: time_s, label, score, top_k, latency_ms, frames, dropped, window_frames.
-        preset: paper is the official protocol; fast takes fewer frames, DIS flow, bf16 where the processor has it, and
-            no mirrored view. The next four options replace parts of it.
-        frames: Frames sampled per window (paper 25, fast 10).
-        flow_backend: Implementation of the optical flow: tvl1 (paper; on the CPU), tvl1-torch (the same on the device,
-            for a GPU), opencv (the reference, far slower) or dis (fast; another algorithm, far faster).
-        precision: float32 (paper) or bf16 (fast).
-        mirrored: Whether the scores of the mirrored frames are averaged in (paper true, fast false).
-        threads: Threads for decoding and for the flow; one per processor core by default.
-        device: auto, cpu, cuda or cuda:N, for the network and for tvl1-torch.
+        **options: Those of `PredictorOptions`.
 
     Returns:
         Counts and latencies.
@@ -93,16 +81,7 @@ def live(
     summary = LiveSummary()
     with open_source(given, allow_addresses=True) as opened:
         rate = _rate(opened, realtime)
-        predictor = VideoPredictor(
-            weights,
-            device=device,
-            preset=preset,
-            num_frames=frames,
-            flow_backend=flow_backend,
-            precision=precision,
-            mirrored=mirrored,
-            threads=threads,
-        )
+        predictor = make_predictor(weights, **options)
         recogniser = LiveRecogniser(predictor, window_sec=window, stride_sec=stride)
         pictures = opened.frames(predictor.short_side, predictor.threads)
         notice(f"live: {opened.name}, {predictor.preset}; Ctrl-C ends")

@@ -51,7 +51,7 @@ def make_card(
     name = repository.partition("/")[2]
     parts = {
         "Use": _use(repository),
-        "Network": _table(describe(network)),
+        "Network": _table({name: words for name, words in describe(network).items() if name != "provenance"}),
         "Training data and protocol": _table(dict(_training(network, records))),
         "Figures": "\n\n".join(_figures(network.metadata, metrics)),
         "Limits": "\n".join(f"* {limit}" for limit in _limits(network)),
@@ -178,7 +178,10 @@ def _limits(network: Network) -> Iterator[str]:
 
 
 def _licence(licence: str | None, records: Mapping[str, Record]) -> str:
-    stated = f"`{licence}`." if licence else "Not stated: ask whoever published these weights before you use them."
+    ask = "ask whoever published these weights before you use them."
+    stated = (
+        f"Not stated: {ask}" if licence is None else f"Another one: {ask}" if licence == "other" else f"`{licence}`."
+    )
     return f"{stated} The terms of the data that they were trained on, and of weights they started from, apply besides."
 
 

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from json import dumps
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol, Unpack
 
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
+from stmulnet.commands.predictor_options import PredictorOptions, make_predictor
+from stmulnet.commands.shared_options import takes
 from stmulnet.console import counted, notice, progress
 from stmulnet.errors import ConfigError, StmulnetError
 from stmulnet.files import atomic_path, check_output
@@ -50,6 +52,7 @@ class PredictSummary:
         return table_html(["video", "class", "probability %"], rows, notes=list(self.errors.values()))
 
 
+@takes(PredictorOptions)
 def predict(
     videos: list[str] | list[Path],
     *,
@@ -59,15 +62,9 @@ def predict(
     features: Path | None = None,
     overlay: Path | None = None,
     top: int = 5,
-    preset: Literal["paper", "fast"] = "paper",
-    frames: int | None = None,
-    flow_backend: str | None = None,
-    precision: Literal["float32", "bf16"] | None = None,
-    mirrored: bool | None = None,
     jpeg: bool = False,
     live_seconds: float = 10.0,
-    threads: int | None = None,
-    device: str = "auto",
+    **options: Unpack[PredictorOptions],
 ) -> PredictSummary:
     """Recognise the action in videos.
 
@@ -85,37 +82,23 @@ def predict(
             no row.
         overlay: Write a video (.mp4) with frames, colour-coded flow and scores side by side; needs a single video.
         top: Number of classes to show.
-        preset: paper is the official protocol; fast takes fewer frames, DIS flow, bf16 where the processor has it, and
-            no mirrored view. The next four options replace parts of it.
-        frames: Frames sampled per video (paper 25, fast 10).
-        flow_backend: Implementation of the optical flow: tvl1 (paper; on the CPU), tvl1-torch (the same on the device,
-            for a GPU), opencv (the reference, far slower) or dis (fast; another algorithm, far faster).
-        precision: float32 (paper) or bf16 (fast).
-        mirrored: Whether the scores of the mirrored frames are averaged in (paper true, fast false).
         jpeg: Compress frames and flow as extract does, so that the scores are exactly those of extract and evaluate.
         live_seconds: How long a camera or an rtsp address is watched before the answer.
-        threads: Threads for decoding and for the flow; one per processor core by default.
-        device: auto, cpu, cuda or cuda:N, for the network and for tvl1-torch.
+        **options: Those of `PredictorOptions`.
 
     Returns:
         Predictions and errors by video.
     """
     named = expand_videos(videos)
     _check_arguments(named, overlay, features, json=json, csv=csv)
-    predictor = VideoPredictor(
+    predictor = make_predictor(
         weights,
-        device=device,
-        preset=preset,
-        num_frames=frames,
-        flow_backend=flow_backend,
-        precision=precision,
-        mirrored=mirrored,
         top=top,
-        threads=threads,
         jpeg=jpeg,
         features=features is not None,
         allow_addresses=True,
         live_seconds=live_seconds,
+        **options,
     )
     printed: _Output = _Json() if json else _Csv(top) if csv else _Bars()
     summary = PredictSummary()

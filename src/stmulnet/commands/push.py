@@ -18,6 +18,11 @@ from stmulnet.models.sources import IMAGENET, Record, plain, read_record
 
 POSITIONAL = ("weights", "repository")
 CARD_FILE = "README.md"
+LICENCES = (  # the hub's identifiers of common ones
+    *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "isc", "unlicense"),
+    *("cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nd-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0"),
+    *("gpl-2.0", "gpl-3.0", "lgpl-2.1", "lgpl-3.0", "agpl-3.0", "mpl-2.0", "openrail", "other"),
+)
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,8 @@ def push(
     Args:
         weights: Weight file of a trained network (.safetensors).
         repository: Where to, as user/name; it is made if it is not there. What it holds gets a new version.
-        licence: Licence of the weights by the hub's identifier (mit, cc-by-4.0, ...); without one the page says that
-            none is stated.
+        licence: Licence of the weights by the hub's identifier (mit, cc-by-4.0, ..., or other); without one the page
+            says that none is stated.
         metrics: File metrics.json that evaluate wrote for these weights: its figures go onto the page.
         card: Page of your own (Markdown) in place of the one that is made.
         private: Make a repository that only you can see.
@@ -65,7 +70,7 @@ def push(
     Returns:
         Page, files and address of the commit.
     """
-    _check_arguments(weights, repository, metrics, card)
+    _check_arguments(weights, repository, licence, metrics, card)
     network = load_model(weights)
     records = {stream: read_record(weights, network.metadata, stream) for stream in network.config.streams}
     _check_rights(weights, records, i_have_the_rights)
@@ -84,9 +89,16 @@ def push(
     return PushSummary(repository, page, files, address)
 
 
-def _check_arguments(weights: Path, repository: str, metrics: Path | None, card: Path | None) -> None:
+def _check_arguments(
+    weights: Path, repository: str, licence: str | None, metrics: Path | None, card: Path | None
+) -> None:
     if not re.fullmatch(REPOSITORY, repository):
         raise ConfigError(f"the repository has the form user/name, got {repository!r}")
+    if licence not in (None, *LICENCES):
+        raise ConfigError(
+            f"licence must be one of {', '.join(LICENCES)}, got {licence!r}; others that the hub knows stand on a card "
+            "of your own (--card)"
+        )
     if is_hub_address(weights):
         raise ConfigError(f"{weights}: is on the hub already; give a file")
     if weights.suffix.lower() != ".safetensors":

@@ -1,6 +1,7 @@
 """Networks over the test list of a data set: opened, checked against each other, scored."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from stmulnet.console import notice
 from stmulnet.constants import TEST_FRAMES
 from stmulnet.datasets.annotations import Annotation, annotation_path, load_annotation, names_sha256
 from stmulnet.datasets.base import TwoStreamDataset
+from stmulnet.datasets.folder import hold_out
 from stmulnet.datasets.loading import ClipLoader
 from stmulnet.datasets.sampling import UniformFrames
 from stmulnet.datasets.transforms import TestTransform
@@ -26,7 +28,7 @@ from stmulnet.models.catalog import locate
 from stmulnet.models.checkpoint import load_model
 from stmulnet.models.multiplier import Network
 from stmulnet.models.optimize import optimize
-from stmulnet.models.sources import check_unseen, disagree, plain, read_record
+from stmulnet.models.sources import check_unseen, disagree, in_words, plain, read_record
 from stmulnet.video.manifest import Manifest, load_manifests
 from stmulnet.video.pool import default_workers
 
@@ -41,8 +43,9 @@ class OpenSplit:
         dataset: Folder of the data set.
         split: Number of the split.
         path: The annotation file.
-        annotation: Its content.
+        annotation: Its content; with ``held_out`` its training list, parted.
         manifest: How frames and flow were made; None where that is not known.
+        held_out: Whether the test videos are a hold-out of the training list.
     """
 
     dataset: Path
@@ -50,6 +53,7 @@ class OpenSplit:
     path: Path
     annotation: Annotation
     manifest: Manifest | None
+    held_out: bool = False
 
     @classmethod
     def open(cls, dataset: Path, split: int) -> "OpenSplit":
@@ -64,10 +68,55 @@ class OpenSplit:
             raise AnnotationError(f"{path}: the validation list is empty; make it anew from the official lists")
         return cls(dataset, split, path, annotation, load_manifests(dataset))
 
+    @classmethod
+    def open_hold_out(cls, dataset: Path, split: int, weights: Sequence[Path]) -> "OpenSplit":
+        """The videos of the training list that weights were trained without, in place of the test list.
+
+        Raises:
+            AnnotationError: The annotation is missing or malformed.
+            ConfigError: The weights do not say that they were trained without some videos of this list, or different
+                ones.
+        """
+        path = annotation_path(dataset, split)
+        whole = load_annotation(path)
+        parted = [_without_hold_out(file, path, whole) for file in weights]
+        if any(other.validation != parted[0].validation for other in parted):
+            names = " and ".join(map(str, weights))
+            raise ConfigError(f"{names} were trained without different videos: give weights with the same hold-out")
+        return cls(dataset, split, path, parted[0], load_manifests(dataset), held_out=True)
+
     @property
     def left_out(self) -> int:
         """Videos of the official test list that were not on disk when the annotation was made."""
-        return len(self.annotation.left_out.get("validation", []))
+        return 0 if self.held_out else len(self.annotation.left_out.get("validation", []))
+
+    def record(self) -> dict[str, Any]:
+        """What is saved with scores of these videos."""
+        name = self.dataset.resolve().name
+        if self.held_out:
+            return {"dataset": f"{name}, hold-out of the training list", "split": None, "left_out": 0}
+        return {"dataset": name, "split": self.split, "left_out": self.left_out}
+
+
+def _without_hold_out(weights: Path, path: Path, whole: Annotation) -> Annotation:
+    """An annotation parted as it was for the training of a network, which is known by a checksum of its videos."""
+    training = load_model(locate(weights)).metadata.get("training")
+    training = training if isinstance(training, dict) else {}
+    share, seed, data = (training.get(name) for name in ("holdout", "holdout_seed", "data"))
+    if not (isinstance(share, float) and share and isinstance(seed, int) and isinstance(data, dict)):
+        raise ConfigError(
+            f"{weights}: records no hold-out (train --holdout makes one); without --holdout the test list is scored"
+        )
+    try:
+        parted = hold_out(whole, share, seed=seed)
+    except AnnotationError:  # nothing can be held out of this list
+        parted = whole
+    if names_sha256(record.video for record in parted.training) != data.get("training_videos_sha256"):
+        raise ConfigError(
+            f"{weights}: was not trained on the training list of {path} less a hold-out; give the data set and the "
+            "--split that it was trained on"
+        )
+    return parted
 
 
 @dataclass(frozen=True)
@@ -107,6 +156,8 @@ def open_candidate(
     _check_classes(network, path, tests)
     check_unseen_videos(network, path, tests, allow_mismatch=allow_mismatch)
     _say_if_chosen(network, path, tests)
+    if tests.held_out:
+        _say_of_start(network, path, tests)
     _check_flow(network, tests.manifest, frames)
     _compare_records(network, tests.manifest)
     return Candidate(path, sha256_of(path), network, open_test_list(tests.dataset, tests.annotation, network, frames))
@@ -223,20 +274,39 @@ def check_unseen_videos(network: Network, weights: Path, tests: OpenSplit, *, al
     records = {stream: read_record(weights, network.metadata, stream) for stream in network.config.streams}
     if _known_list(network.metadata, weights, tests, allow_mismatch):
         records = {stream: record["from"] for stream, record in records.items() if record.get("from")}
-    names = {tests.dataset.resolve().name, *_known_datasets(tests.annotation.class_names)}
-    for name in sorted({plain(name): name for name in names}.values()):
+    for name in _names_of(tests):
         check_unseen(records, name, tests.split, allow_mismatch=allow_mismatch)
 
 
+def _names_of(tests: OpenSplit) -> list[str]:
+    """Names that the data set may have in records."""
+    names = {tests.dataset.resolve().name, *_known_datasets(tests.annotation.class_names)}
+    return sorted({plain(name): name for name in names}.values())
+
+
+def _say_of_start(network: Network, weights: Path, tests: OpenSplit) -> None:
+    """What a network began as may have been trained on the hold-out; its record does not tell."""
+    known = {plain(name) for name in _names_of(tests)}
+    for stream in network.config.streams:
+        record = read_record(weights, network.metadata, stream).get("from")
+        while record is not None:
+            if plain(record["dataset"] or "") in known:
+                notice(
+                    f"note: the {stream} stream of {weights.name} began as {record['file']}, trained on "
+                    f"{in_words(record)}: if the hold-out was among its videos, figures are too good"
+                )
+            record = record.get("from")
+
+
 def _say_if_chosen(network: Network, weights: Path, tests: OpenSplit) -> None:
-    """The best epoch by a test list is too good on that list, though nothing was trained on it."""
+    """The best epoch by a list is too good on that list, though nothing was trained on it."""
     metric = network.metadata.get("metric")
     training = network.metadata.get("training")
     if not isinstance(metric, dict) or not isinstance(training, dict) or not metric.get("chosen_by"):
         return
     data = training.get("data")
     annotation = data.get("annotation_sha256") if isinstance(data, dict) else None
-    if not training.get("holdout") and annotation == sha256_of(tests.path):
+    if bool(training.get("holdout")) == tests.held_out and annotation == sha256_of(tests.path):
         notice(
             f"note: {weights.name} was chosen among the epochs of its training by this list: its figures are too good"
         )

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from stmulnet.commands.predictor_options import make_predictor
 from stmulnet.console import notice
 from stmulnet.errors import ConfigError
 from stmulnet.flow.estimate import estimate_flow
-from stmulnet.predictor import VideoPredictor
 from stmulnet.predictor.presets import Preset
 from stmulnet.serving.app import LOOPBACK, check_installed, create_app, listening, running
 from stmulnet.serving.gate import Login
@@ -77,12 +77,18 @@ def serve(
     """
     check_installed()
     login = login_of(user, password_file)
-    limits = Limits(max_upload_mb, max_seconds, max_frames, max_megapixels, waiting)
+    limits = _limits(
+        waiting=waiting,
+        max_upload_mb=max_upload_mb,
+        max_seconds=max_seconds,
+        max_frames=max_frames,
+        max_megapixels=max_megapixels,
+    )
     files = [weights] if isinstance(weights, Path) else weights
     with listening(host, port) as (listener, address):  # a port that is taken is said before networks are read
-        options: dict[str, Any] = {"preset": preset, "num_frames": frames, "flow_backend": flow_backend}
+        options: dict[str, Any] = {"preset": preset, "frames": frames, "flow_backend": flow_backend}
         options |= {"device": device, "threads": threads}
-        predictors = {name: VideoPredictor(path, **options) for name, path in network_names(files).items()}
+        predictors = {name: make_predictor(path, **options) for name, path in network_names(files).items()}
         with Service(predictors, limits=limits, jobs=jobs) as service:
             hosts = None if host not in LOOPBACK else LOOPBACK
             app = create_app(service, login=login, hosts=hosts, examples=not no_examples)
@@ -97,6 +103,15 @@ def serve(
                 except KeyboardInterrupt:  # Ctrl-C or SIGTERM: how a server ends
                     notice("stmulnet serve: stopping, after the prediction that is running, if there is one")
     return ServeSummary(address)
+
+
+def _limits(**options: Any) -> Limits:
+    """Limits by the names that they have as options; so have errors."""
+    try:
+        return Limits(**{name.removeprefix("max_"): value for name, value in options.items()})
+    except ConfigError as error:
+        prefix = "" if str(error).startswith("waiting") else "max_"
+        raise ConfigError(f"{prefix}{error}") from error
 
 
 def network_names(files: list[Path]) -> dict[str, Path]:

@@ -3,12 +3,13 @@
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Unpack
 
+from stmulnet.commands.predictor_options import PredictorOptions, make_predictor
+from stmulnet.commands.shared_options import takes
 from stmulnet.console import Advance, counted, notice, progress
 from stmulnet.errors import ConfigError, DatasetError, VideoDecodeError
 from stmulnet.files import check_output
-from stmulnet.predictor import VideoPredictor
 from stmulnet.streaming.overlay import overlay_pictures
 from stmulnet.streaming.recorder import TimelineRecorder
 from stmulnet.streaming.scorer import WindowScorer
@@ -41,6 +42,7 @@ class TimelineSummary:
         return self.timeline._repr_html_()
 
 
+@takes(PredictorOptions)
 def timeline(
     video: str,
     *,
@@ -51,13 +53,7 @@ def timeline(
     overlay: Path | None = None,
     fps: float | None = None,
     top: int = 5,
-    preset: Literal["paper", "fast"] = "paper",
-    frames: int | None = None,
-    flow_backend: str | None = None,
-    precision: Literal["float32", "bf16"] | None = None,
-    mirrored: bool | None = None,
-    threads: int | None = None,
-    device: str = "auto",
+    **options: Unpack[PredictorOptions],
 ) -> TimelineSummary:
     """Recognise what happens when in a long video, by windows that slide over it.
 
@@ -75,15 +71,7 @@ def timeline(
             the window.
         fps: Frames per second where the video does not say, as for a folder of images; otherwise its own rate counts.
         top: Number of classes in the overlay.
-        preset: paper is the official protocol; fast takes fewer frames, DIS flow, bf16 where the processor has it, and
-            no mirrored view. The next four options replace parts of it.
-        frames: Frames sampled per window (paper 25, fast 10).
-        flow_backend: Implementation of the optical flow: tvl1 (paper; on the CPU), tvl1-torch (the same on the device,
-            for a GPU), opencv (the reference, far slower) or dis (fast; another algorithm, far faster).
-        precision: float32 (paper) or bf16 (fast).
-        mirrored: Whether the scores of the mirrored frames are averaged in (paper true, fast false).
-        threads: Threads for decoding and for the flow; one per processor core by default.
-        device: auto, cpu, cuda or cuda:N, for the network and for tvl1-torch.
+        **options: Those of `PredictorOptions`.
 
     Returns:
         The timeline and where it was written.
@@ -92,17 +80,7 @@ def timeline(
     with open_source(video, allow_addresses=True) as source:
         rate = _rate(source, fps)
         windowing = Windowing.in_seconds(window, stride, rate)
-        predictor = VideoPredictor(
-            weights,
-            device=device,
-            preset=preset,
-            num_frames=frames,
-            flow_backend=flow_backend,
-            precision=precision,
-            mirrored=mirrored,
-            top=top,
-            threads=threads,
-        )
+        predictor = make_predictor(weights, top=top, **options)
         windowing = replace(windowing, count=predictor.num_frames)
         _advise(windowing, rate)
         recorder = TimelineRecorder(predictor, windowing, source=source.name, fps=rate, out=out)

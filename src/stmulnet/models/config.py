@@ -82,6 +82,13 @@ class StreamConfig:
             return "b" in names
         return stage in self.temporal_stages and len(names) > 1
 
+    def min_side(self, positions: int) -> int:
+        """Pixels that a side of an image must have for so many positions on the last map.
+
+        Every layer with a stride of 2 rounds half a side up, but pool1 of "caffe", which rounds it down.
+        """
+        return STRIDE * (positions - 1) + (3 if self.geometry == "caffe" else 1)
+
     @property
     def expansion(self) -> int:
         """Channels of the state per channel inside a unit."""
@@ -253,11 +260,10 @@ class ModelConfig:
             return
         if not isinstance(self.head_pool, int) or self.head_pool < 1:
             raise ConfigError(f"head_pool must be a number of positions or 'global', got {self.head_pool!r}")
-        positions = -(-self.input_size // STRIDE)
-        if positions < self.head_pool:
+        if self.input_size < self.min_side(self.head_pool):
             raise ConfigError(
-                f"input_size {self.input_size} leaves {positions}x{positions} positions, fewer than head_pool "
-                f"{self.head_pool}: use input_size {STRIDE * (self.head_pool - 1) + 1} or more, or head_pool 'global'"
+                f"input_size {self.input_size} leaves fewer positions on the last map than head_pool "
+                f"{self.head_pool} needs: use input_size {self.min_side(self.head_pool)} or more, or head_pool 'global'"
             )
 
     def _check_fusion(self) -> None:
@@ -284,6 +290,10 @@ class ModelConfig:
         """Frames a clip must have."""
         window = self.temporal_pool.window if self.temporal_pool else 1
         return 1 if window == "all" else window
+
+    def min_side(self, positions: int) -> int:
+        """Pixels that a side of an image must have for so many positions on the last map of every stream."""
+        return max(stream.min_side(positions) for stream in (self.appearance, self.motion) if stream)
 
     def check_frames(self, count: int) -> None:
         """Refuse a number of frames per clip that the network cannot take, or that no memory can hold.

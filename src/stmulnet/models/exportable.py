@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stmulnet.models.config import STRIDE, ModelConfig
+from stmulnet.models.config import ModelConfig
 from stmulnet.models.folding import fold_batchnorm
 from stmulnet.models.multiplier import INPUTS, Network, TwoStreamOutput
 from stmulnet.models.resnet import Head, Stream, Unit
@@ -61,8 +61,7 @@ def min_frames(config: ModelConfig) -> int:
 
 def min_side(config: ModelConfig) -> int:
     """Pixels that an exported clip must have on each side: for two positions on the last map, or those averaged."""
-    positions = 2 if config.head_pool == "global" else max(2, config.head_pool)
-    return STRIDE * (positions - 1) + 3
+    return config.min_side(2 if config.head_pool == "global" else max(2, config.head_pool))
 
 
 def _pool_without_ceil(pool: nn.MaxPool2d) -> nn.Sequential:

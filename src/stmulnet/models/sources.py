@@ -80,7 +80,7 @@ def check_unseen(provenance: Mapping[str, Record], dataset: str, split: int, *, 
 def disagree(problem: str, consequence: str, allow_mismatch: bool) -> None:
     """Refuse what does not fit, or say what follows where the user allows it."""
     if not allow_mismatch:
-        raise ConfigError(f"{problem}; give other files, or allow it (allow_mismatch, --allow-mismatch): {consequence}")
+        raise ConfigError(f"{problem}; give other files, or allow it (allow_mismatch): {consequence}")
     notice(f"note: {problem}; allowed: {consequence}")
 
 

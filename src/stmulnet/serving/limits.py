@@ -29,7 +29,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a service, all 1 or more.
+    """Limits of a service; at least 1, but 0 for waiting and 0.001 for megapixels.
 
     Attributes:
         upload_mb: Size of an uploaded file.
@@ -52,8 +52,9 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not value >= (0 if field.name == "waiting" else 1e-3 if field.name == "megapixels" else 1):
-                raise ConfigError(f"{field.name} must be positive, got {value}")
+            least = 0 if field.name == "waiting" else 1e-3 if field.name == "megapixels" else 1
+            if not value >= least:
+                raise ConfigError(f"{field.name} must be {least:g} or more, got {value}")
 
     @property
     def upload_bytes(self) -> int:

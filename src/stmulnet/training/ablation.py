@@ -195,8 +195,8 @@ def _changes(path: Path, content: Options) -> dict[str, Options]:
         raise ConfigError(f"{path}: give variants, or a grid")
     listed = content["variants"].items() if "variants" in content else _grid(path, content["grid"])
     changes = {str(name): _options(f"{path}, {name}", {} if own is None else own) for name, own in listed}
-    if len(changes) < 2:
-        raise ConfigError(f"{path}: two variants or more are needed to compare")
+    if not changes:
+        raise ConfigError(f"{path}: one variant or more is needed")
     names: dict[str, str] = {}
     for name in changes:
         if not _slug(name) or _slug(name) in names:

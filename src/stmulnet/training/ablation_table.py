@@ -132,11 +132,12 @@ def to_markdown(rows: Sequence[Row], title: str, about: str) -> str:
     reference = next(row for row in rows if row.difference is None)
     several = len(reference.top1) > 1
     drawn = "videos, by the groups they were cut from" if reference.units < reference.videos else "videos"
-    text = (
-        f"Top-1 accuracy in %{', mean ± standard deviation over the seeds' * several}. Differences to "
-        f"*{reference.variant}* are in points, with 95 % intervals over {'seeds and ' * several}{drawn}; an interval "
-        "that holds 0 leaves it undecided."
-    )
+    text = f"Top-1 accuracy in %{', mean ± standard deviation over the seeds' * several}."
+    if any(row.difference for row in rows):
+        text += (
+            f" Differences to *{reference.variant}* are in points, with 95 % intervals over {'seeds and ' * several}"
+            f"{drawn}; an interval that holds 0 leaves it undecided."
+        )
     if not several:
         text += " With one seed it is not known how runs differ."
     parts = [f"# {title}", about, text]
@@ -149,15 +150,17 @@ def to_markdown(rows: Sequence[Row], title: str, about: str) -> str:
 
 
 def cells(rows: Sequence[Row]) -> list[list[str]]:
-    """Header and lines of the table of some classes, as text."""
+    """Header and lines of the table of some classes, as text; of one variant, without differences."""
     streams = [stream for stream in STREAMS if any(stream in row.streams for row in rows)]
-    table = [["variant", "top-1", *(f"{stream} stream" for stream in streams), "difference", "interval", ""]]
+    compared = len(rows) > 1
+    table = [["variant", "top-1", *(f"{stream} stream" for stream in streams)]]
+    table[0] += ["difference", "interval", ""] if compared else []
     for row in rows:
         shares = [row.top1, *(row.streams.get(stream, []) for stream in streams)]
         ends, found = ["", ""], row.difference
         if found:
             ends = [f"{100 * found.value:+.1f}", f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"]
-        table.append([row.variant, *map(_in_words, shares), *ends, row.verdict])
+        table.append([row.variant, *map(_in_words, shares), *([*ends, row.verdict] if compared else [])])
     return table
 
 

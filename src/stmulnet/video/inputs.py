@@ -24,7 +24,7 @@ import simplejpeg
 from stmulnet.download import download
 from stmulnet.errors import ConfigError, DownloadError, VideoDecodeError
 from stmulnet.video.io import MAX_FRAME_PIXELS, VIDEO_SUFFIXES, iter_frames, probe, resize_short_side
-from stmulnet.video.live import camera_frames, rtsp_frames
+from stmulnet.video.live import camera_frames, find_camera, rtsp_frames
 from stmulnet.video.store import decode_image
 from stmulnet.video.trees import read_file
 
@@ -95,7 +95,7 @@ def open_source(given: Given | FrameSource, *, allow_addresses: bool = False) ->
 
     Raises:
         ConfigError: Nothing of these, or not allowed.
-        VideoDecodeError: There is no such file, or no images in the folder.
+        VideoDecodeError: There is no such file or camera, or no images in the folder.
         DownloadError: The address cannot be fetched.
     """
     if isinstance(given, FrameSource):
@@ -278,10 +278,10 @@ class _Camera(FrameSource):
         if number < 0:
             raise ConfigError(f"cameras are numbered from 0, got {number}")
         self.name = f"camera {number}"
-        self._number = number
+        self._device = find_camera(number, self.name)
 
     def frames(self, short_side: int | None = None, threads: int = 1) -> Iterator[Image]:
-        for image in camera_frames(self._number, self.name):
+        for image in camera_frames(self._device, self.name):
             yield _resized(image, short_side)
 
 

@@ -42,11 +42,11 @@ def rtsp_frames(address: str, name: str) -> Iterator[Image]:
     return _in_thread(lambda: av.open(address, options=options, timeout=TIMEOUT_SEC), name)
 
 
-def camera_frames(number: int, name: str) -> Iterator[Image]:
-    """Frames of the camera ``/dev/video<number>`` (Video4Linux); arguments and errors as in `rtsp_frames`.
+def find_camera(number: int, name: str) -> Path:
+    """The device of a camera, ``/dev/video<number>`` (Video4Linux).
 
     Raises:
-        VideoDecodeError: There is no such camera, or it cannot be opened.
+        VideoDecodeError: There is no such camera.
         ConfigError: This FFmpeg knows no Video4Linux.
     """
     device = Path(f"/dev/video{number}")
@@ -55,6 +55,11 @@ def camera_frames(number: int, name: str) -> Iterator[Image]:
         raise VideoDecodeError(f"{name}: there is no {device}; cameras found: {cameras or 'none'}")
     if "v4l2" not in {part for format in av.formats_available for part in format.split(",")}:
         raise ConfigError(f"{name}: this FFmpeg cannot read cameras; give a video file")
+    return device
+
+
+def camera_frames(device: Path, name: str) -> Iterator[Image]:
+    """Frames of a camera that `find_camera` has found; arguments and errors as in `rtsp_frames`."""
     return _in_thread(lambda: av.open(str(device), format="v4l2", options=_LIMITS, timeout=TIMEOUT_SEC), name)
 
 
