@@ -26,8 +26,8 @@ def optimize(
     memory, from weights in its own order; 8-bit clips go to the network's type without copies in between. Features are
     computed in ``dtype``; the average over positions and the classifier in float32.
 
-    Scores differ from the plain network's by rounding: float32 by about 1e-6 of the largest, bfloat16 by about 1e-2
-    (docs/PERFORMANCE.md has the shares of videos with the same answer).
+    Deviation D13: scores differ from the plain network's by rounding: float32 by about 1e-6 of the largest, bfloat16
+    by about 1e-2 (docs/PERFORMANCE.md has the shares of videos with the same answer).
 
     Args:
         model: A network; not changed.
