@@ -1,6 +1,6 @@
 """The package against the alternatives, side by side in one run: ``python -m benchmarks [PART ...] [--rounds N]``.
 
-Parts, all by default; some 20 minutes on two cores with the default of five rounds, a table after every part:
+Parts, all by default; some 35 minutes on two cores with the default of five rounds, a table after every part:
 
 * network: 5 frames through the network; frames: 25 whole ones; training: a step; against 3-D layers and ONNX Runtime
 * flow, predict: TV-L1, and a whole prediction; against OpenCV
