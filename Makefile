@@ -1,6 +1,6 @@
 # make demo   set everything up, make a data set, train four networks, evaluate, report   (CPU, minutes)
 # make test   set everything up, run the tests
-# make bench  set everything up, measure against the alternatives   (some 20 minutes on two cores)
+# make bench  set everything up, measure against the alternatives   (some 35 minutes on two cores)
 .PHONY: demo test lint bench clean
 
 PYTHON ?= python3
