@@ -122,7 +122,8 @@ class Network(nn.Module):
                 raise ConfigError(f"{name} must have the shape (N, T, {channels}, H, W), got {tuple(clip.shape)}")
             if clip.shape[1] < (least := self.config.min_frames):
                 raise ConfigError(f"{name} has {clip.shape[1]} frames, the network needs {least} or more")
-        if len({(*clip.shape[:2], *clip.shape[3:]) for clip in clips}) > 1:
+        first, *others = [(*clip.shape[:2], *clip.shape[3:]) for clip in clips]
+        if any(other != first for other in others):  # compared, not hashed: while it is exported, sizes are symbols
             shapes = " and ".join(f"{name} {tuple(clip.shape)}" for name, clip in zip(names, clips, strict=True))
             raise ConfigError(f"{shapes} must agree in all but channels")
 
