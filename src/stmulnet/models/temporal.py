@@ -57,6 +57,8 @@ class InsertedTemporalConv(TemporalConv):
     @torch.no_grad()
     def reset_identity(self) -> None:
         """Each channel sees only itself, with the taps of ``init``; bias 0."""
+        if self.weight.is_meta:  # weights will come from a file; `torch.eye` there would import the compiler, a second
+            return
         eye = torch.eye(self.in_channels)
         self.weight.copy_((eye[:, :, None] * torch.tensor(TAPS[self.init])).unsqueeze(-1))
         assert self.bias is not None
