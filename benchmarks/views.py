@@ -4,7 +4,6 @@ Full-size ST-MulNet; one thread, time of the processor, in turns. The peaks are 
 views one by one and then after the batch: they say something for the first row of a run with one network.
 """
 
-import argparse
 import resource
 import time
 from collections.abc import Callable
@@ -12,13 +11,12 @@ from functools import partial
 
 import numpy as np
 import torch
-from benchmarks.windows import NETWORKS
+from benchmarks.windows import NETWORKS, begin
 
 from stmulnet.commands.bench import full_network
 from stmulnet.commands.contests import clips
 from stmulnet.datasets.sampling import flow_numbers, test_frames
 from stmulnet.datasets.transforms import TestTransform
-from stmulnet.memory import keep_freed_memory
 from stmulnet.models.multiplier import Network, TwoStreamOutput
 from stmulnet.predictor.clips import protocol_clips
 from stmulnet.timing import Ratio, timed
@@ -34,17 +32,12 @@ VIEWS = {
 
 def main() -> None:
     """Print both tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("networks", nargs="*", choices=[[], *NETWORKS])
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    keep_freed_memory()
+    options = begin(__doc__)
     print("| frames | protocol_clips, ms | stacks, MB |\n|---|---|---|")
     for count in (25, 10):
         print(f"| {count} | {stacks(count, 5 * options.rounds)} |", flush=True)
     print("| network | views | s, one by one | batch, times as fast | peak, GB |\n|---|---|---|---|---|")
-    for name in options.networks or NETWORKS:
+    for name in options.networks:
         network = NETWORKS[name](full_network())
         for views, size in VIEWS.items():
             print(f"| {name} | {views} | {contest(network, size, options.rounds)} |", flush=True)

@@ -33,20 +33,27 @@ NETWORKS: dict[str, Callable[[Network], Network]] = {
 
 def main() -> None:
     """Print a row per network and windowing."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("networks", nargs="*", choices=[[], *NETWORKS])
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    keep_freed_memory()
+    options = begin(__doc__)
     print(
         "| network | window, stride, frames | operations | s, by itself | s, shared | times as fast | scores | kept |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    for name in options.networks or NETWORKS:
+    for name in options.networks:
         network = NETWORKS[name](full_network().eval())
         for windowing in WINDOWINGS:
             print(f"| {name} | {row(network, windowing, options.rounds)} |", flush=True)
+
+
+def begin(description: str | None) -> argparse.Namespace:
+    """What the command line asks for, ``networks`` and ``rounds``; makes the process ready for measurements."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("networks", nargs="*", choices=[[], *NETWORKS])
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    options.networks = options.networks or list(NETWORKS)
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    return options
 
 
 def row(network: Network, windowing: Windowing, rounds: int) -> str:
