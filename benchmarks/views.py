@@ -4,13 +4,13 @@ Full-size ST-MulNet; one thread, time of the processor, in turns. The peaks are 
 views one by one and then after the batch: they say something for the first row of a run with one network.
 """
 
-import resource
 import time
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import torch
+from benchmarks.peak import own_peak
 from benchmarks.windows import NETWORKS, begin
 
 from stmulnet.commands.bench import full_network
@@ -53,7 +53,7 @@ def contest(network: Network, size: tuple[int, int, int, int], rounds: int) -> s
     with torch.inference_mode():
         for way in ways:
             way()
-            peaks.append(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f}")
+            peaks.append(f"{own_peak():.1f}")
         for _ in range(rounds):
             for way, found in zip(ways, times, strict=True):
                 found.append(timed(way, time.process_time)())
