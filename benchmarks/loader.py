@@ -1,6 +1,6 @@
 """Training samples per second and core: the loader of the package, from a folder and packed, against Pillow's.
 
-``python -m benchmarks loader`` measures it: real clips are extracted, with flow, and all three loaders give training
+``python -m benchmarks loader`` measures it: real clips are extracted, with flow, and all loaders give training
 batches of the same frames in turn, in one process on one core. Time is the processor's.
 
 ``python -m benchmarks.loader [--clips DIR]`` shows which part of a sample costs what.
@@ -132,24 +132,27 @@ def _records(dataset: Path) -> list[VideoRecord]:
     return [VideoRecord(video, 0, tree.num_frames(video)) for video in chosen]
 
 
-def _clips(dataset: Path, sampling: OneStride) -> TwoStreamDataset:
+def _clips(dataset: Path, sampling: OneStride, *, resized: bool = True) -> TwoStreamDataset:
     return TwoStreamDataset.in_folder(
         Annotation(["class"], _records(dataset), []),
         dataset,
         subset="training",
         sampling=sampling,
-        transform=TrainTransform(INPUT_SIZE, repaired=True),
+        transform=TrainTransform(INPUT_SIZE, repaired=True, resized=resized),
     )
 
 
 def make_loaders(folder: Path, packed: Path) -> dict[str, Loader]:
     """The loaders by name."""
-    rules = [OneStride() for _ in range(3)]
+    rules = [OneStride() for _ in range(4)]
     plain = PilClips(folder, _records(folder), rules[0], INPUT_SIZE)
     return {
         "Pillow": Loader(rules[0], DataLoader(plain, batch_size=BATCH)),
         "folder": Loader(rules[1], ClipLoader(_clips(folder, rules[1]), batch_size=BATCH)),
         "packed": Loader(rules[2], ClipLoader(_clips(packed, rules[2]), batch_size=BATCH)),
+        "packed, resized on the device": Loader(
+            rules[3], ClipLoader(_clips(packed, rules[3], resized=False), batch_size=BATCH)
+        ),
     }
 
 

@@ -50,6 +50,15 @@ def test_samples_are_the_same_with_any_number_of_processes(tiny_project: TinyPro
                 assert a.video == b.video
 
 
+def test_clips_of_different_sizes_are_a_list_in_their_batch(tiny_project: TinyProject) -> None:
+    clips = _clips(tiny_project.dataset, transform=TrainTransform(32, resized=False))
+    batch: Any = next(iter(ClipLoader(clips, batch_size=len(clips), order=clips.epoch_order(), workers=1)))
+    assert isinstance(batch.rgb, list)
+    assert [clip.shape[-2:] for clip in batch.rgb] == [clip.shape[-2:] for clip in batch.flow]
+    assert len({clip.shape for clip in batch.rgb}) > 1
+    assert batch.label.shape == (len(clips),)
+
+
 def test_epochs_and_seeds_differ(tiny_project: TinyProject) -> None:
     clips, others = _clips(tiny_project.dataset, seed=3), _clips(tiny_project.dataset, seed=4)
     first, second, other = _epoch(clips, 0, 0)[0], _epoch(clips, 1, 0)[0], _epoch(others, 0, 0)[0]

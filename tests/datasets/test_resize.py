@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.oracle.imresize import contributions, imresize, limited
 from torch import Tensor
 
-from stmulnet.datasets.resize import resize
+from stmulnet.datasets.resize import resize, resize_crops
 from stmulnet.video.io import iter_frames
 
 
@@ -92,3 +92,25 @@ def test_the_size_it_has_changes_nothing(rng: np.random.Generator) -> None:
     images = noise(rng, 2, 3, 9, 11).contiguous(memory_format=torch.channels_last)
     assert torch.equal(resize(images, (9, 11)), images)
     assert resize(images, (9, 11)).is_contiguous()
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+def test_crops_of_a_batch_are_resized_alike(rng: np.random.Generator, antialias: bool) -> None:
+    sizes = [(280, 168), (224, 224), (171, 253), (40, 31), (3, 2)]
+    clips = [noise(rng, 2, 3, *size) for size in sizes]
+    batch = resize_crops(clips, 224, antialias=antialias)
+    assert batch.shape == (5, 2, 3, 224, 224)
+    assert batch.dtype == torch.uint8
+    for clip, resized in zip(clips, batch, strict=True):
+        assert np.abs(resized.numpy() - limited(imresize(clip, (224, 224), antialias))).max() < 0.501
+        assert (resized != resize(clip, (224, 224), antialias=antialias)).float().mean() < 1e-3
+    assert torch.equal(batch[1], clips[1])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_crops_are_resized_on_a_gpu(rng: np.random.Generator) -> None:
+    clip = noise(rng, 2, 20, 171, 253)
+    (resized,) = resize_crops([clip.cuda()], 224)
+    assert resized.device.type == "cuda"
+    assert np.abs(resized.cpu().numpy() - limited(imresize(clip, (224, 224)))).max() < 0.501

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stmulnet.datasets import transforms
 from stmulnet.datasets.calls import LoaderCall
+from stmulnet.datasets.resize import resize_crops
 from stmulnet.errors import ConfigError
 
 AUGMENTATIONS: tuple[transforms.Augmentation, ...] = ("f25noCtr", "borders25", "multiScaleRegular")
@@ -226,6 +227,26 @@ def test_apply_crop_against_numpy(rng: np.random.Generator) -> None:
     expected_flow[:, 0::2] = 255 - expected_flow[:, 0::2]
     assert np.abs(new_rgb.numpy() - expected_rgb).max() < 0.501
     assert np.abs(new_flow.numpy() - expected_flow).max() < 0.501
+
+
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+def test_crops_can_be_resized_later(rng: np.random.Generator, augmentation: transforms.Augmentation) -> None:
+    rgb, flow = _clip(rng, 60, 80)
+    antialias = transforms.antialiases(augmentation)
+    flips = set()
+    for seed in range(6):
+        whole = transforms.TrainTransform(40, augmentation)(rgb, flow, np.random.default_rng(seed))
+        cut = transforms.TrainTransform(40, augmentation, resized=False)(rgb, flow, np.random.default_rng(seed))
+        crop = transforms.TrainTransform(40, augmentation).draw(60, 80, np.random.default_rng(seed))
+        flips.add(crop.flip)
+        for wanted, clip in zip(whole, cut, strict=True):
+            assert wanted is not None
+            assert clip is not None
+            assert clip.shape[-2:] == (crop.height, crop.width)
+            difference = wanted.short() - resize_crops([clip], 40, antialias=antialias)[0].short()
+            assert difference.abs().max() <= 1
+            assert (difference != 0).float().mean() < 0.01  # mirrored before or after it is rounded
+    assert flips == {True, False}
 
 
 def test_mirror_turns_zero_displacement_into_127(rng: np.random.Generator) -> None:

@@ -128,6 +128,22 @@ def test_recomputed_stages_give_the_same_weights(tiny_project: Any, tmp_path: Pa
     assert same(state(tmp_path / "kept"), state(tmp_path / "recomputed"))
 
 
+@pytest.mark.parametrize("network", ["st_mulnet_resnet50", "motion_resnet50"])
+def test_crops_resized_on_the_device_train_alike(network: str, tiny_project: Any, tmp_path: Path) -> None:
+    options = {key: value for key, value in OPTIONS.items() if key != "fusion" or "mulnet" in network}
+    cases: dict[str, dict[str, Any]] = {"loader": {}, "device": {"resize_on_device": True}, "other": {"seed": 5}}
+    losses = {}
+    for name, changes in cases.items():
+        # A rate at which pixels that are one level apart cannot add up.
+        run(
+            tiny_project, tmp_path / name, network, network_options=options, learning_rates=[1e-7], mixup=0.2, **changes
+        )
+        with (tmp_path / name / "metrics.csv").open() as file:
+            losses[name] = float(next(csv.DictReader(file))["train_loss"])
+    assert losses["device"] == pytest.approx(losses["loader"], rel=1e-4)
+    assert losses["other"] != pytest.approx(losses["loader"], rel=1e-3)
+
+
 def test_same_seed_same_weights_whatever_the_loader(tiny_project: Any, tmp_path: Path) -> None:
     cases: dict[str, dict[str, Any]] = {"a": {}, "b": {"cache": False, "workers": 1}, "c": {"seed": 4}}
     for name, changes in cases.items():

@@ -53,6 +53,7 @@ def make_config(batch_size: int, sub_batch_size: int) -> TrainConfig:
         strides=(5, 35),
         augmentation="f25noCtr",
         repair=(),
+        resize_on_device=False,
         label_smoothing=0,
         mixup=0,
         ema=0,

@@ -44,6 +44,8 @@ class TrainOptions(TypedDict, total=False):
             drawn. stride: one for all videos of a sub-batch, which a short video changes for the rest of it. crop:
             positions that the videos of a sub-batch do not have twice (f25noCtr) or share (borders25), and crops of
             exactly the input size at the top left. All are left as they are by default.
+        resize_on_device: Resize the training crops on the device that trains, not in the loader processes: for GPUs
+            that wait for them. Pixels can differ by one level of 255.
         label_smoothing: Share of the target that is spread over all classes; officially 0.
         mixup: Alpha of the distribution by which clips of a sub-batch are mixed; 0 mixes none.
         ema: Share of the old average in a moving average of the weights, e.g. 0.999, which is then validated and
@@ -87,6 +89,7 @@ class TrainOptions(TypedDict, total=False):
     strides: Annotated[tuple[int, int], Default((5, 35))]
     augmentation: Annotated[Literal["f25noCtr", "borders25", "multiScaleRegular"], Default("f25noCtr")]
     repair: Annotated[list[Literal["first_run", "stride", "crop"]] | None, Default(None)]
+    resize_on_device: Annotated[bool, Default(False)]
     label_smoothing: Annotated[float, Default(0)]
     mixup: Annotated[float, Default(0)]
     ema: Annotated[float, Default(0)]

@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from stmulnet.datasets.base import ClipSample, TwoStreamDataset
@@ -18,6 +19,8 @@ from stmulnet.video.pool import stop_signals_held_back
 
 class ClipLoader(DataLoader[ClipSample | StmulnetError]):
     """Loads clips, in this process or in others, and collates them to batches.
+
+    Clips of different sizes, such as crops that are not resized yet, are a list in their batch.
 
     What an item holds does not depend on the number of processes: see `TwoStreamDataset`.
 
@@ -114,7 +117,14 @@ def _collate(items: list[Any]) -> Any:
     for item in items:
         if isinstance(item, StmulnetError):
             return item
-    return default_collate(items)
+    return ClipSample(*(_collate_field(values) for values in zip(*items, strict=True)))
+
+
+def _collate_field(values: tuple[Any, ...]) -> Any:
+    """What torch makes of it; clips of different sizes cannot be one tensor and stay as they are."""
+    if len({value.shape for value in values if isinstance(value, Tensor)}) > 1:
+        return list(values)
+    return default_collate(list(values))
 
 
 @atexit.register

@@ -7,6 +7,7 @@ a pass down the columns, then one along the rows, both in float32 and rounded on
 M images, C channels, H x W pixels. An output pixel is a sum over K taps: positions and weights (output side, K).
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 from math import ceil
 
@@ -55,6 +56,37 @@ def resize(images: Tensor, size: tuple[int, int], *, antialias: bool = True) -> 
             for plane, new_plane in zip(image, planes, strict=True):
                 _resize_rows(plane, down, along, new_plane[None])
     return torch.from_numpy(resized)
+
+
+def resize_crops(clips: Iterable[Tensor], size: int, *, antialias: bool = True) -> Tensor:
+    """Resize clips on the device where they lie, as `resize` does on the CPU: two matrix products per clip.
+
+    Pixels differ from those of `resize` by one level at most, where the two round a sum that ends in a half.
+
+    Args:
+        clips: (T, C, H, W) uint8, each of its own H and W, at least one; all on one device.
+        size: Height and width wanted, pixels.
+        antialias: Whether the kernel is stretched where the image shrinks.
+
+    Returns:
+        (N, T, C, size, size) uint8 on that device.
+    """
+    return torch.stack([_resize_by_products(clip, size, antialias) for clip in clips])
+
+
+def _resize_by_products(clip: Tensor, size: int, antialias: bool) -> Tensor:
+    down, along = (_matrix(side, size, antialias, clip.device) for side in clip.shape[-2:])
+    resized = down @ clip.float() @ along.T
+    return resized.clamp_(0, 255).add_(0.5).to(torch.uint8)
+
+
+@lru_cache(maxsize=512)  # both sides of every official crop; 30 MB
+def _matrix(size: int, new_size: int, antialias: bool, device: torch.device) -> Tensor:
+    """The weights of `_taps` as a matrix (new_size, size); those of a pixel that the border mirrors add up."""
+    positions, weights = _taps(size, new_size, antialias)
+    matrix = np.zeros((new_size, size), np.float32)
+    np.add.at(matrix, (np.arange(new_size)[:, None], positions), weights)
+    return torch.from_numpy(matrix).to(device)
 
 
 def _resize_rows(rows: Pixels, down: Taps, along: Taps, planes: Pixels) -> None:

@@ -133,14 +133,23 @@ def _at_origin(crop: Crop, size: int, repaired: bool) -> Crop:
     return crop
 
 
-def apply_crop(rgb: Tensor | None, flow: Tensor | None, crop: Crop, size: int, *, antialias: bool = True) -> Pair:
-    """Cut one rectangle out of both modalities, resize it to ``size`` x ``size``, mirror it if the crop says so."""
+def apply_crop(
+    rgb: Tensor | None, flow: Tensor | None, crop: Crop, size: int | None, *, antialias: bool = True
+) -> Pair:
+    """Cut one rectangle out of both modalities, resize it to ``size`` x ``size``, mirror it if the crop says so.
+
+    Without ``size`` the rectangle stays as large as it is.
+    """
     rows, columns = slice(crop.top, crop.top + crop.height), slice(crop.left, crop.left + crop.width)
-    rgb, flow = (
-        None if clip is None else resize(clip[..., rows, columns], (size, size), antialias=antialias)
-        for clip in (rgb, flow)
-    )
+    rgb, flow = (None if clip is None else clip[..., rows, columns] for clip in (rgb, flow))
+    if size is not None:
+        rgb, flow = (None if clip is None else resize(clip, (size, size), antialias=antialias) for clip in (rgb, flow))
     return mirror_clip(rgb, flow) if crop.flip else (rgb, flow)
+
+
+def antialiases(augmentation: Augmentation) -> bool:
+    """Whether an augmentation resizes its crops with antialiasing."""
+    return augmentation != "multiScaleRegular"
 
 
 def clamp_sides(size: tuple[int, int], input_size: int) -> tuple[int, int]:
@@ -173,11 +182,14 @@ class TrainTransform:
         repaired: Officially no two videos of a loader call have the same `placement` with 'f25noCtr', all of them have
             the same with 'borders25', and crops of exactly the input size lie at the top left. True: every video
             draws its own placement, which always counts.
+        resized: False leaves the crops as large as they are drawn, for `stmulnet.datasets.resize.resize_crops` to
+            resize them elsewhere.
     """
 
     size: int
     augmentation: Augmentation = "f25noCtr"
     repaired: bool = False
+    resized: bool = True
 
     def __post_init__(self) -> None:
         _check_size(self.size)
@@ -215,7 +227,8 @@ class TrainTransform:
     ) -> Pair:
         rgb, flow = cut_to_common_size(rgb, flow)
         crop = self.draw(*_image_size(rgb, flow), rng, call)
-        return apply_crop(rgb, flow, crop, self.size, antialias=self.augmentation != "multiScaleRegular")
+        size = self.size if self.resized else None
+        return apply_crop(rgb, flow, crop, size, antialias=antialiases(self.augmentation))
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ class TrainConfig:
     strides: tuple[int, int]
     augmentation: Augmentation
     repair: tuple[Quirk, ...]
+    resize_on_device: bool
     label_smoothing: float
     mixup: float
     ema: float

@@ -195,7 +195,9 @@ def _datasets(
         model.config.check_frames(count)
     size = model.config.input_size
     prepare_resize()  # here, once: loader workers find the compiled code
-    crop = TrainTransform(size, config.augmentation, repaired="crop" in config.repair)
+    crop = TrainTransform(
+        size, config.augmentation, repaired="crop" in config.repair, resized=not config.resize_on_device
+    )
     # All passes of an epoch are shuffled together (opts.train.train = repmat(..., epochFactor)).
     epoch = replace(annotation, training=annotation.training * config.passes_per_epoch)
     if not epoch.training:

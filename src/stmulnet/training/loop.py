@@ -16,6 +16,8 @@ from torch.utils.tensorboard import SummaryWriter
 from stmulnet.console import Advance, notice, progress
 from stmulnet.datasets.base import ClipSample, TwoStreamDataset
 from stmulnet.datasets.loading import ClipLoader, loader_errors
+from stmulnet.datasets.resize import resize_crops
+from stmulnet.datasets.transforms import antialiases
 from stmulnet.errors import StmulnetError
 from stmulnet.memory import keep_freed_memory
 from stmulnet.models.multiplier import Network, TwoStreamOutput
@@ -201,16 +203,16 @@ class Loop:
         # Dropout and mixing depend on this alone: neither on the process nor on what was computed before.
         seed = np.random.SeedSequence([self.config.seed, epoch, part.number]).generate_state(2, np.uint64)
         torch.manual_seed(int(seed[0] >> 1))
-        rgb, flow = (clips.to(self.fabric.device, non_blocking=True) for clips in (batch.rgb, batch.flow))
+        clips = {"appearance": batch.rgb, "motion": batch.flow}
+        given = [self._on_device(clips[stream]) for stream in self.model.config.streams]
         labels = torch.as_tensor(batch.label).to(self.fabric.device, non_blocking=True)
         videos = len(part.clips)
         mix = None
         if self.config.mixup and videos > 1:
             mix = Mix.draw(videos, self.config.mixup, torch.Generator().manual_seed(int(seed[1] >> 1)))
-            rgb, flow = (mix.clips(clips) if clips.numel() else clips for clips in (rgb, flow))
-        given = {"appearance": rgb, "motion": flow}
+            given = [mix.clips(clips) for clips in given]
         with self.fabric.autocast():
-            output: TwoStreamOutput = self.model(*(given[stream] for stream in self.model.config.streams))
+            output: TwoStreamOutput = self.model(*given)
         loss_of = mix.loss if mix else total_loss
         loss = loss_of(output, labels, label_smoothing=self.config.label_smoothing)
         # The gradients of an update are divided by the number of its videos, which is smaller in the last update of an
@@ -221,6 +223,15 @@ class Loop:
             self.statistics.add(videos, part.round_videos if sync else None)
         correct = (output.fused.argmax(1) == labels).sum()
         return torch.stack([loss.detach() * videos, correct, torch.full_like(correct, videos)])
+
+    def _on_device(self, clips: Tensor | list[Tensor]) -> Tensor:
+        """(N, T, C, S, S) uint8, ready for the network."""
+        if not self.config.resize_on_device:
+            assert isinstance(clips, Tensor), "crops of different sizes"
+            return clips.to(self.fabric.device, non_blocking=True)
+        moved = [clip.to(self.fabric.device, non_blocking=True) for clip in clips]
+        antialias = antialiases(self.config.augmentation)
+        return resize_crops(moved, self.model.config.input_size, antialias=antialias)
 
     def _check_finite(self, loss: float) -> None:
         if not np.isfinite(loss):
