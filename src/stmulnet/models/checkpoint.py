@@ -65,7 +65,7 @@ def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32, optimize
         CheckpointError: No such file, damaged, of a newer format, or tensors that do not fit the header's network.
     """
     model = _load(locate(path), dtype)
-    return optimized(model) if optimize else model
+    return optimized(model, inplace=True) if optimize else model
 
 
 def _load(path: Path, dtype: torch.dtype) -> Network:
