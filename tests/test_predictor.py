@@ -1,6 +1,8 @@
+import copy
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -235,6 +237,19 @@ def test_optimised_networks_count_as_they_are(tiny_project: TinyProject) -> None
         np.testing.assert_allclose(scores + fc.bias.detach().numpy(), prediction.scores.motion, rtol=1e-4, atol=1e-4)
     with pytest.raises(ConfigError, match="the network was optimised for bf16, not for float32"):
         VideoPredictor(network, precision="float32")
+
+
+def test_only_networks_that_the_caller_holds_are_copied(
+    tiny_project: TinyProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = load_model(tiny_project.weights)
+    copying = Mock(wraps=copy)
+    monkeypatch.setattr("stmulnet.models.folding.copy", copying)
+    VideoPredictor(tiny_project.weights)
+    copying.deepcopy.assert_not_called()
+    assert VideoPredictor(network).model is network
+    copying.deepcopy.assert_called_once_with(network)
+    assert not network.fused
 
 
 def test_features_are_the_means_of_what_the_classifiers_see(tiny_project: TinyProject) -> None:

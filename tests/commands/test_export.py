@@ -110,6 +110,15 @@ def test_other_networks(name: str, options: dict[str, Any], tmp_path: Path) -> N
     assert max(found.relative for found in summary.parity) < 1e-5
 
 
+def test_streams_that_fit_at_some_sizes_only_are_refused(tmp_path: Path) -> None:
+    small: dict[str, Any] = {"units": (2, 2, 2, 2), "width_mult": 1 / 16, "input_size": 64, "head_pool": "global"}
+    model = create_model("st_mulnet_resnet50", 3, motion={"geometry": "torch"}, **small)
+    save_model(model, tmp_path / "x.safetensors")
+    with pytest.raises(ConfigError, match="export a network whose streams have one geometry"):
+        export(tmp_path / "x.safetensors", out=tmp_path / "x.onnx")
+    assert not (tmp_path / "x.onnx").exists()
+
+
 @pytest.mark.slow
 def test_int8(tiny_project: TinyProject, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import onnx

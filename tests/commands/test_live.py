@@ -85,6 +85,18 @@ def test_a_camera_that_is_not_there_is_one_line(tiny_project: TinyProject, capsy
     assert error.count("\n") == 1
 
 
+def test_a_camera_that_cannot_be_opened_is_one_line(
+    tiny_project: TinyProject, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = tmp_path / "video3"
+    device.write_bytes(b"no camera")
+    monkeypatch.setattr("stmulnet.video.inputs.find_camera", lambda number, name: device)
+    for verb in ("live", "predict"):
+        assert cli.main([verb, "3", "--weights", str(tiny_project.weights)]) == 2
+        (line,) = capfd.readouterr().err.splitlines()
+        assert line.startswith(f"stmulnet {verb}: error: camera 3: cannot be opened (")
+
+
 def test_a_damaged_recording(tiny_project: TinyProject, film: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cut = film.with_name("cut.mkv")
     write_video(cut, iter_frames(film), fps=40)

@@ -50,6 +50,13 @@ def test_round_trip_rebuilds_everything(model: Network, saved: Path) -> None:
         assert torch.equal(again.state_dict()[name], tensor), name
 
 
+def test_a_loaded_network_outlives_its_file(model: Network, saved: Path) -> None:
+    again = load_model(saved)
+    with saved.open("r+b") as file:
+        file.write(bytes(saved.stat().st_size))
+    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
+
+
 def test_the_first_format_is_read(model: Network, saved: Path) -> None:
     """Its networks divided by no standard deviation and had no buffer for one."""
     rewrite(saved, header={"format": 1}, rgb_std=None, flow_std=None)

@@ -1,82 +1,32 @@
-"""Files in the authors' layout that must be refused: damaged ones, and networks that this package does not have."""
+"""Networks in the authors' layout whose parameters or properties this package does not have: refused."""
 
 import copy
-import functools
-import random
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.io
-import torch
-from numpy.typing import NDArray
+from tests.models.refusing import (
+    SMALL,
+    Change,
+    all_of,
+    as_read,
+    assert_refused,
+    both_say,
+    means,
+    published,
+    put,
+    refused,
+    refused_file,
+    says,
+    value,
+)
 from tests.oracle import files, surgery
-from tests.oracle.files import Layer, Net, Param
+from tests.oracle.files import Param
 
-from stmulnet import create_model, load_model
-from stmulnet.errors import CheckpointError
-from stmulnet.models.matconvnet import export_mat, import_mat
-from stmulnet.models.matconvnet.file import MatLayer, MatNet, MatParam, read_mat
-from stmulnet.models.multiplier import Network
-
-Array = NDArray[Any]
-Change = Callable[[Net], Any]
-SMALL: dict[str, Any] = {"units": (2, 3, 1, 1), "width": 2, "num_classes": 5, "mean_image": False}
-STREAMS = ("spatial", "temporal")
-
-
-@functools.cache
-def _published() -> Net:
-    image = files.base_stream("img", **SMALL)
-    return surgery.st_mulnet(image, files.base_stream("flow", dropout=0.8, **SMALL), stages=(2, 3))
-
-
-def published() -> Net:
-    """A network as STMulNet.m makes it, which may be changed."""
-    return copy.deepcopy(_published())
-
-
-def refused(net: Net, message: str, path: Path, **options: Any) -> None:
-    files.write(net, path, compress=False, **options)
-    refused_file(path, message)
-
-
-def refused_file(path: Path, message: str) -> None:
-    with pytest.raises(CheckpointError, match=f"(?s)^{re.escape(str(path))}: .*{message}"):
-        load_model(path)
-
-
-def as_read(net: Net) -> MatNet:
-    """What `read_mat` gives for the file of a network, in a fraction of the time."""
-    normalization = net.meta["normalization"]
-    return MatNet(
-        layers=[
-            MatLayer(
-                layer.name,
-                layer.type.removeprefix("dagnn."),
-                list(layer.inputs),
-                list(layer.outputs),
-                list(layer.params),
-                {name: as_read_value(item) for name, item in layer.block.items()},
-            )
-            for layer in net.layers
-        ],
-        params=[MatParam(param.name, np.asarray(param.value, np.float32)) for param in net.params],
-        mean=normalization["averageImage"],
-        image_size=normalization["imageSize"],
-        class_names=net.meta["classes"]["name"],
-    )
-
-
-def as_read_value(item: Any) -> Any:
-    if isinstance(item, list):
-        return [as_read_value(part) for part in item]
-    if isinstance(item, str):
-        return item
-    return np.zeros((0, 0)) if item is None else np.atleast_2d(np.asarray(item, float))
+from stmulnet import load_model
+from stmulnet.models.matconvnet.file import read_mat
 
 
 def test_the_network_that_is_changed_below_is_read(tmp_path: Path) -> None:
@@ -88,63 +38,6 @@ def test_the_network_that_is_changed_below_is_read(tmp_path: Path) -> None:
     for mine, other in zip(found.params, expected.params, strict=True):
         assert mine.name == other.name
         assert np.array_equal(mine.value.ravel(order="F"), other.value.ravel(order="F"))
-
-
-# ---- changes, one at a time ----
-
-
-def value(name: str, change: Callable[[Array], Array]) -> Change:
-    """Change the values of a parameter."""
-
-    def apply(net: Net) -> None:
-        net.param(name).value = change(net.param(name).value)
-
-    return apply
-
-
-def put(name: str, number: float, at: int = 0) -> Change:
-    """Put one number into a parameter."""
-
-    def change(values: Array) -> Array:
-        values = values.copy()
-        values.flat[at] = number
-        return values
-
-    return value(name, change)
-
-
-def says(layer: str, **properties: Any) -> Change:
-    """Change properties of a layer."""
-    return lambda net: net.layer(layer).block.update(properties)
-
-
-def both_say(layer: str, **properties: Any) -> Change:
-    """Change properties of a layer in both streams; ``{}`` in its name is the stream's."""
-    return lambda net: [net.layer(layer.format(stream)).block.update(properties) for stream in STREAMS]
-
-
-def reads(layer: str, *inputs: str) -> Change:
-    return lambda net: setattr(net.layer(layer), "inputs", list(inputs))
-
-
-def becomes(layer: str, kind: str) -> Change:
-    return lambda net: setattr(net.layer(layer), "type", kind)
-
-
-def without(layer: str) -> Change:
-    return lambda net: net.layers.pop(net.index(layer))
-
-
-def added(*layers: Layer) -> Change:
-    return lambda net: net.layers.extend(layers)
-
-
-def means(**fields: Any) -> Change:
-    return lambda net: net.meta["normalization"].update(fields)
-
-
-def all_of(*changes: Change) -> Change:
-    return lambda net: [change(net) for change in changes]
 
 
 FILTER, NORM = "res3a_branch2b_filter_spatial", "bn3a_branch2b_{}_spatial"
@@ -302,121 +195,13 @@ PROPERTIES: dict[str, tuple[Change, str]] = {
     ),
 }
 
-GATE = "res3a_relu_spatial_sum"
-WIRING: dict[str, tuple[Change, str]] = {
-    "a layer of no known type": (
-        added(Layer("both", "dagnn.Concat", ["pool5_spatial", "pool5_temporal"], ["both"])),
-        "layer both is of type Concat, which no network of this package has; known are Conv, ",
-    ),
-    "a product over time": (becomes(GATE, "dagnn.MulTime"), f"layer {GATE} is of type MulTime, which no network"),
-    "no BatchNorm": (without("bn3a_branch2b_spatial"), "no BatchNorm reads res3a_branch2b_spatial, as bn3a_branch2b"),
-    "no ReLU": (
-        without("res3a_branch2b_relu_spatial"),
-        "layer res3a_branch2c_spatial reads 4 channels of res3a_branch2bxxx_spatial, which no layer makes",
-    ),
-    "no first convolution": (without("conv1_spatial"), r"layers that no network .* bn_conv1_spatial \(BatchNorm\)"),
-    "no temporal convolution": (without("res3b_branch2b_relu_spatial_Time"), "_Time, which no layer makes"),
-    "no sum": (without("res3b_spatial"), "the stream behind conv1_spatial has 2 stages up to res3ax_spatial, 4 are"),
-    "no gate": (without(GATE), f"reads 16 channels of {GATE}, which no layer makes"),
-    "no average": (without("pool5_spatial"), "reads 64 channels of pool5_spatial, which no layer makes"),
-    "no classifier": (without("prediction_spatial"), "one classifier reading pool5_spatial was expected, found none"),
-    "two classifiers": (
-        added(Layer("fc2", "dagnn.Conv", ["pool5_spatial"], ["fc2"], ["fc1000_filter_spatial"])),
-        r"one classifier reading pool5_spatial was expected, found \['prediction_spatial', 'fc2'\]",
-    ),
-    "a ReLU behind the scores": (
-        added(Layer("relu", "dagnn.ReLU", ["fc1000_spatial"], ["relu"])),
-        r"layers that no network of this package has: relu \(ReLU\) \(1 in all\)",
-    ),
-    "a BatchNorm behind a temporal convolution": (
-        all_of(
-            added(
-                Layer(
-                    "norm",
-                    "dagnn.BatchNorm",
-                    ["res3b_branch2b_relu_spatial_Time"],
-                    ["norm"],
-                    [f"bn3b_branch2b_{part}_spatial" for part in ("mult", "bias", "moments")],
-                )
-            ),
-            reads("res3b_branch2c_spatial", "norm"),
-        ),
-        r"no Conv reads res3b_branch2bxxx_spatial, .* read by res3b_branch2b_relu_spatial_Time \(ConvTime\)",
-    ),
-    "the gate reads unit b's sum": (
-        reads(GATE, "res3ax_temporal", "res3b_spatial"),
-        r"no Conv reads res3ax_spatial, as res3b_branch2a_spatial does .* is read by res3b_spatial \(Sum\)",
-    ),
-    "the gate reads the state": (reads(GATE, "res3ax_temporal", "res3ax_spatial"), "no Conv reads res3ax_spatial"),
-    "the gate reads the other sum": (reads(GATE, "res3a_temporal", "res3a_spatial"), "no Mul reads res2ax_spatial"),
-    "the gate reads another stage": (
-        reads(GATE, "res2ax_temporal", "res3a_spatial"),
-        "no Mul reads res3ax_temporal and res3a_spatial, as res3a_relu_spatial_sum does in the network",
-    ),
-    "the gate reads its own stream twice": (reads(GATE, "res3a_spatial", "res3a_spatial"), "no Mul reads res3ax_temp"),
-    "the gate reads one state": (reads(GATE, "res3a_spatial"), "no Mul reads res3ax_temporal and res3a_spatial"),
-    "the third unit is gated": (
-        all_of(reads("res3b_branch2a_spatial", "res3ax_spatial"), reads("res3c_branch2a_spatial", GATE)),
-        "no ConvTime reads res3c_branch2bxxx_spatial, as res3b_branch2b_relu_spatial_Time does",
-    ),
-    "the gated unit reads its state": (
-        reads("res3b_branch2a_spatial", "res3ax_spatial"),
-        f"no Conv reads {GATE}, as res3b_branch2a_spatial does in the network its other layers form; .* by nothing",
-    ),
-    "a sum among products": (
-        becomes(GATE, "dagnn.Sum"),
-        rf"no Mul reads res3ax_temporal and res3a_spatial, .*{GATE} \(Sum\)",
-    ),
-    "a product instead of the shortcut": (becomes("res3b_spatial", "dagnn.Mul"), "2 stages up to res3ax_spatial"),
-    "a cycle through the network": (reads("res2a_branch1_spatial", "res5ax_spatial"), "0 stages up to pool1_spatial"),
-    "a cycle through a unit": (
-        all_of(reads("res2a_branch1_spatial", "res2bx_spatial"), reads("res2a_branch2a_spatial", "res2bx_spatial")),
-        "layers res2a_spatial and res3a_spatial start from one state",
-    ),
-    "a BatchNorm that reads itself": (
-        reads("bn3a_branch2b_spatial", "res3a_branch2bx_spatial"),
-        "bn3a_branch2b_spatial normalises res3a_branch2bx_spatial, which is no convolution",
-    ),
-    "a convolution that reads itself": (
-        reads("res3a_branch2b_spatial", "res3a_branch2b_spatial"),
-        "no Conv reads res3a_branch2axxx_spatial",
-    ),
-    "the first convolution reads its pooling": (reads("conv1_spatial", "pool1_spatial"), r"\(\d+ in all\)"),
-    "idle dropout that reads itself": (
-        all_of(reads("prediction_temporal", "drop_pool5_temporal"), says("prediction_temporal", rate=0.0)),
-        "layer fc1000_temporal reads 64 channels of drop_pool5_temporal, which no layer makes",
-    ),
-    "two layers make one variable": (
-        lambda net: setattr(net.layer("res3b_relu_spatial"), "outputs", ["res3ax_spatial"]),
-        "layers res3a_relu_spatial and res3b_relu_spatial both make the variable res3ax_spatial",
-    ),
-    "one layer twice": (
-        lambda net: net.layers.append(copy.deepcopy(net.layer("pool1_spatial"))),
-        "layers pool1_spatial and pool1_spatial both make",
-    ),
-    "a layer that makes nothing": (
-        lambda net: net.layer("pool1_spatial").outputs.clear(),
-        r"layer pool1_spatial must read variables and make one, reads \['conv1xxx_spatial'\] and makes \[\]",
-    ),
-    "a layer that reads nothing": (reads("bn3a_branch2b_spatial"), r"bn3a_branch2b_spatial must .* reads \[\]"),
-    "nothing but a loss": (
-        lambda net: setattr(net, "layers", [Layer("loss", "dagnn.Loss", ["x"], ["y"])]),
-        "no convolution reads an image",
-    ),
-}
-
-ALL = VALUES | SHAPES | PROPERTIES | WIRING
-assert len(ALL) == sum(map(len, (VALUES, SHAPES, PROPERTIES, WIRING)))
+ALL = VALUES | SHAPES | PROPERTIES
+assert len(ALL) == sum(map(len, (VALUES, SHAPES, PROPERTIES)))
 
 
 @pytest.mark.parametrize("case", ALL)
 def test_a_changed_network_is_refused(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    change, message = ALL[case]
-    net = published()
-    change(net)
-    monkeypatch.setattr("stmulnet.models.matconvnet.importer.read_mat", lambda _: as_read(net))
-    with pytest.raises(CheckpointError, match=f"(?s)^some.mat: .*{message}"):
-        import_mat("some.mat")
+    assert_refused(*ALL[case], monkeypatch)
 
 
 @pytest.mark.parametrize("case", NAMES)
@@ -457,162 +242,3 @@ def test_parameters_that_are_no_real_numbers(found: Any, message: str, tmp_path:
     params[0, 2]["value"] = found
     scipy.io.savemat(path, {"net": content["net"]}, long_field_names=True)
     refused_file(path, f"parameter 3: {params[0, 2]['name'].item()} must be an array of real numbers, {message}")
-
-
-# ---- files that hold no network ----
-
-
-def save(path: Path, **variables: Any) -> None:
-    scipy.io.savemat(path, variables)
-
-
-NO_NETWORK: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "nothing": (Path.touch, "not a MATLAB file of version 5; an interrupted download or an error page of a server?"),
-    "an error page": (
-        lambda path: path.write_text("<html>404 Not Found</html>"),
-        "not a MATLAB file of version 5; an interrupted",
-    ),
-    "safetensors": (
-        lambda path: path.write_bytes(b"\x40\0\0\0\0\0\0\0" + b'{"x": 1}'.ljust(64)),
-        "not a MATLAB file of version 5; it looks like a safetensors file: give it the suffix .safetensors",
-    ),
-    "MATLAB 4": (
-        lambda path: scipy.io.savemat(path, {"x": np.ones((3, 3))}, format="4"),
-        r"perhaps one of version 4; in MATLAB, load it and save it again with save\(file, 'net', '-v7'\)",
-    ),
-    "a folder": (Path.mkdir, "is a folder"),
-    "MATLAB 7.3": (
-        lambda path: path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n"),
-        r"a MATLAB 7.3 file; in MATLAB, load it and save it again with save\(file, 'net', '-v7'\)",
-    ),
-    "a header alone": (
-        lambda path: path.write_bytes(b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"),
-        r"holds no DagNN, which has layers and params \(in net or by themselves\); it holds nothing",
-    ),
-    "half a header": (lambda path: path.write_bytes(b"MATLAB 5.0 MAT-file"), "the header is not that of"),
-    "other variables": (lambda path: save(path, state=1.0, stats=2.0), "it holds state, stats"),
-    "layers without params": (lambda path: save(path, layers=1.0, meta=2.0), "it holds layers, meta"),
-    "net is a number": (lambda path: save(path, net=1.0), "it holds net with nothing"),
-    "a SimpleNN": (
-        lambda path: save(path, net={"layers": np.array([[{"type": "conv"}]], object), "meta": {"x": 1.0}}),
-        "it holds net with layers, meta",
-    ),
-    "layers that are a number": (lambda path: save(path, layers=1.0, params=2.0), "layer 1 has no field 'name'"),
-    "layers without inputs": (
-        lambda path: save(path, layers={"name": "x", "type": "dagnn.ReLU"}, params={"name": "x", "value": 1.0}),
-        "layer 1 has no field 'inputs'",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", NO_NETWORK)
-def test_files_that_hold_no_network(case: str, tmp_path: Path) -> None:
-    make, message = NO_NETWORK[case]
-    make(tmp_path / "x.mat")
-    refused_file(tmp_path / "x.mat", message)
-
-
-# ---- damage anywhere ----
-
-
-def stream_file(path: Path, *, compress: bool) -> bytes:
-    files.write(files.base_stream("flow", units=(1, 1, 1, 1), width=2, num_classes=2), path, compress=compress)
-    return path.read_bytes()
-
-
-def outcome(path: Path, data: bytes) -> dict[str, torch.Tensor] | None:
-    """The tensors of a file with these bytes; None if it is refused."""
-    path.write_bytes(data)
-    try:
-        return load_model(path).state_dict()
-    except CheckpointError as error:
-        message = str(error)
-    assert message.startswith(f"{path}: ")
-    return None
-
-
-@pytest.mark.parametrize("compress", [True, False])
-def test_a_file_cut_off_anywhere_is_refused(compress: bool, tmp_path: Path) -> None:
-    data = stream_file(tmp_path / "x.mat", compress=compress)
-    places = {0, 1, 127, 128, 130, 136, len(data) - 1, *range(0, len(data), len(data) // 40)}
-    for place in places:
-        assert outcome(tmp_path / "x.mat", data[:place]) is None, place
-
-
-def flipped(data: bytes, rng: random.Random) -> bytes:
-    damaged = bytearray(data)
-    for _ in range(rng.choice((1, 1, 2, 8, 64))):
-        damaged[rng.randrange(len(damaged))] ^= rng.randrange(1, 256)
-    return bytes(damaged)
-
-
-def test_a_damaged_compressed_file_is_refused_or_makes_no_difference(tmp_path: Path) -> None:
-    data, rng = stream_file(tmp_path / "x.mat", compress=True), random.Random(11)
-    right = outcome(tmp_path / "x.mat", data)
-    assert right is not None
-    outcomes = [outcome(tmp_path / "x.mat", flipped(data, rng)) for _ in range(100)]
-    for tensors in outcomes:
-        assert tensors is None or all(torch.equal(tensors[name], tensor) for name, tensor in right.items())
-    assert outcomes.count(None) > 90
-
-
-def test_a_damaged_file_that_is_not_compressed_is_refused_or_read(tmp_path: Path) -> None:
-    """Such a file has no check sum, so a wrong number is a number; but nothing else may happen."""
-    data, rng = stream_file(tmp_path / "x.mat", compress=False), random.Random(12)
-    outcomes = [outcome(tmp_path / "x.mat", flipped(data, rng)) for _ in range(100)]
-    assert 30 < outcomes.count(None) < 100
-
-
-# ---- networks that such a file cannot hold ----
-
-
-def exportable(**options: Any) -> Network:
-    size: dict[str, Any] = {"units": (1, 1, 1, 1), "width_mult": 1 / 32, "input_size": 64, "head_pool": 2}
-    return create_model("appearance_resnet50", 3, **{**size, **options})
-
-
-def nan_somewhere() -> Network:
-    model = exportable()
-    with torch.no_grad():
-        model.get_parameter("appearance.res3.a.branch2b.0.weight")[0, 0, 0, 0] = torch.nan
-    return model
-
-
-def with_deviation() -> Network:
-    model = exportable()
-    model.rgb_std.fill_(58.0)
-    return model
-
-
-NOT_EXPORTABLE: dict[str, tuple[Callable[[], Network], str, str]] = {
-    "global average": (lambda: exportable(head_pool="global"), "x.mat", "head_pool 'global' has no layer"),
-    "standard deviation": (with_deviation, "x.mat", "divides its images by a standard deviation"),
-    "not finite": (nan_somewhere, "x.mat", "tensor appearance.res3.a.branch2b.0.weight holds .* not finite"),
-    "suffix": (exportable, "x.safetensors", "MatConvNet files end in .mat; give the file that suffix"),
-    "no suffix": (exportable, "x", "MatConvNet files end in .mat"),
-}
-
-
-@pytest.mark.parametrize("case", NOT_EXPORTABLE)
-def test_what_cannot_be_written_leaves_nothing_behind(case: str, tmp_path: Path) -> None:
-    make, name, message = NOT_EXPORTABLE[case]
-    path = tmp_path / name
-    with pytest.raises(CheckpointError, match=f"^{re.escape(str(path))}: .*{message}"):
-        export_mat(make(), path)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "x.mat"
-    export_mat(exportable(), path)
-    before = path.read_bytes()
-
-    def fail(file: Any, *_: Any, **__: Any) -> None:
-        file.write(before[:1000])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(scipy.io, "savemat", fail)
-    with pytest.raises(OSError, match="No space left"):
-        export_mat(exportable(), path)
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]

@@ -196,6 +196,7 @@ def test_every_listed_network_builds() -> None:
         ({"width_mult": 9.0}, "between 1/64 and 4"),
         ({"motion": None}, "needs both streams"),
         ({"motion": {"width_mult": 0.5}}, "use one width"),
+        ({"motion": {"geometry": "torch"}, "input_size": 225}, "cannot be connected for images of 225x225 pixels"),
         ({"fusion": {"operation": "divide"}}, "'multiply' or 'add'"),
         ({"fusion": "multiply"}, "fusion must be a table of operation, stages, direction, scale, target or null, got"),
         ({"fusion": {"stages": 3}}, "stages must be a list of whole numbers, got 3"),
@@ -214,12 +215,15 @@ def test_contradicting_configurations_are_refused(overrides: dict[str, Any], mes
 @pytest.mark.parametrize("geometry", ["caffe", "torch"])
 def test_input_sizes_are_allowed_exactly_where_the_last_map_is_large_enough(geometry: str) -> None:
     options: dict[str, Any] = {"units": (1, 1, 1, 1), "width_mult": 1 / 64, "head_pool": "global", "geometry": geometry}
-    stream = create_model("appearance_resnet50", 2, **options).eval().appearance
+    model = create_model("appearance_resnet50", 2, **options).eval()
+    stream, config = model.appearance, model.config.appearance
     assert isinstance(stream, Stream)
+    assert config is not None
     for side in range(32, 264):
         x = stream.stem(torch.zeros(1, 3, side, side))
         for stage in (2, 3, 4, 5):
             x = stream.stage(stage, x, 1)
+            assert config.map_size(side, 100, stage) == (x.shape[-2], (25, 13, 7, 4)[stage - 2])
         positions = x.shape[-1]
         allowed = {"input_size": side, "geometry": geometry}
         model_config("appearance_resnet50", 2, head_pool=positions, **allowed)
@@ -264,6 +268,8 @@ def test_wrong_inputs_are_refused(rng: np.random.Generator) -> None:
         model(rgb[:, :4], flow[:, :4])
     with pytest.raises(ConfigError, match=r"images too small: \(2, 1\) positions on the last map, head_pool 2"):
         model(rgb[..., :32], flow[..., :32])
+    with pytest.raises(ConfigError, match="images of 2x64 pixels are too small: each side needs 3 or more"):
+        model(rgb[..., :2], flow[..., :2])
     with pytest.raises(ConfigError, match=r"\(N, T, 3, H, W\)"):
         model(flow, flow)
     with pytest.raises(ConfigError, match=r"rgb must have the shape \(N, T, 3, H, W\), got \(5, 3, 64, 64\)"):

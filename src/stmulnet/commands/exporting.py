@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from stmulnet.constants import TRAIN_FRAMES
-from stmulnet.errors import MissingExtraError
+from stmulnet.errors import ConfigError, MissingExtraError
 from stmulnet.models.exportable import Exportable, input_names, min_frames, min_side, output_names
 from stmulnet.models.multiplier import Network
 from stmulnet.models.verify import random_clips
@@ -40,7 +40,15 @@ def trace(network: Network) -> ExportedProgram:
 
     Returns:
         The program; it takes the clips one by one, (N, T, C, H, W) uint8.
+
+    Raises:
+        ConfigError: The streams fit each other at some sizes only.
     """
+    if network.config.joins_geometries:
+        raise ConfigError(
+            "the streams of this network differ in geometry and are connected, so that they fit each other at some "
+            "sizes only; files are for any size: export a network whose streams have one geometry"
+        )
     # Otherwise every size that could be 1 makes a case of its own, and a single clip would be refused.
     from torch.fx.experimental import _config as symbolic_shapes
 

@@ -1,6 +1,7 @@
 """`stmulnet live`: recognise what a camera or a stream shows, as it happens."""
 
 import json as jsonlib
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from stmulnet.commands.predictor_options import PredictorOptions, make_predictor
 from stmulnet.commands.shared_options import takes
 from stmulnet.console import counted, notice
 from stmulnet.errors import ConfigError
-from stmulnet.streaming.live import LiveAnswer, LiveRecogniser, paced
+from stmulnet.streaming.live import Image, LiveAnswer, LiveRecogniser, paced
 from stmulnet.video.inputs import FrameSource, open_source
 
 POSITIONAL = ("source",)
@@ -84,7 +85,7 @@ def live(
         predictor = make_predictor(weights, **options)
         recogniser = LiveRecogniser(predictor, window_sec=window, stride_sec=stride)
         pictures = opened.frames(predictor.short_side, predictor.threads)
-        notice(f"live: {opened.name}, {predictor.preset}; Ctrl-C ends")
+        pictures = _announced(pictures, f"live: {opened.name}, {predictor.preset}; Ctrl-C ends")
         try:
             with closing(recogniser.answers(pictures if rate is None else paced(pictures, rate))) as answers:
                 for answer in answers:
@@ -108,6 +109,14 @@ def _rate(source: FrameSource, realtime: bool) -> float | None:
     if source.fps is None:
         raise ConfigError(f"{source.name} does not say how many frames per second it has, so it cannot be played")
     return source.fps
+
+
+def _announced(frames: Iterator[Image], text: str) -> Iterator[Image]:
+    """The frames, with a line on stderr when the first has come: what cannot be opened has its error alone."""
+    for number, frame in enumerate(frames):
+        if number == 0:
+            notice(text)
+        yield frame
 
 
 def _line(answer: LiveAnswer) -> str:

@@ -103,16 +103,20 @@ def explain_video(
     wanted = None if target is None else class_number(target, predictor.class_names)
     prepared, model = predictor.prepare(video), fold_batchnorm(predictor.model)
     scores = predictor.predict_prepared(prepared).scores
-    fast = optimize(predictor.model, device=predictor.device)  # many passes: worth a percent of their figures
     number = int(scores.fused.argmax()) if wanted is None else wanted
+    gates = {into: gate_maps(model, prepared, into=into) for into in receiving_streams(model)}
+    cams = grad_cam(model, prepared, number, stage=cam_stage)
+    # Not the predictor's own, which is float32 for the answer: these are many passes, and bf16 halves their time for a
+    # percent of their figures.
+    fast = optimize(model, device=predictor.device, inplace=True)
     return Explanation(
         video=Path(video).name,
         target=number,
         class_names=predictor.class_names,
         scores=scores,
         prepared=prepared,
-        gates={into: gate_maps(model, prepared, into=into) for into in receiving_streams(model)},
-        cams=grad_cam(model, prepared, number, stage=cam_stage),
+        gates=gates,
+        cams=cams,
         cam_stage=cam_stage,
         drops=frame_importance(fast, prepared, number),
         config=model.config,

@@ -65,7 +65,7 @@ def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32, optimize
         CheckpointError: No such file, damaged, of a newer format, or tensors that do not fit the header's network.
     """
     model = _load(locate(path), dtype)
-    return optimized(model) if optimize else model
+    return optimized(model, inplace=True) if optimize else model
 
 
 def _load(path: Path, dtype: torch.dtype) -> Network:
@@ -84,9 +84,8 @@ def _load(path: Path, dtype: torch.dtype) -> Network:
         raise CheckpointError(f"{path}: the header does not describe a network: {error}") from error
     check_finite(path, tensors)
     _check_fit(path, {name: tensor.shape for name, tensor in model.state_dict().items()}, tensors)
-    tensors = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     model.metadata = header["metadata"]
-    return fill(model, tensors)
+    return fill(model, {name: _in_memory(tensor, dtype) for name, tensor in tensors.items()})
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -110,6 +109,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     if not _is_metadata(metadata):
         raise CheckpointError(f"{path}: the header needs an object metadata that fits; the file is damaged")
     return header, tensors
+
+
+def _in_memory(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A copy of a tensor that safetensors has mapped, with which a file written anew would change the network."""
+    order = torch.channels_last if tensor.ndim == 4 else torch.preserve_format
+    return tensor.to(dtype if tensor.is_floating_point() else tensor.dtype, copy=True, memory_format=order)
 
 
 def _advice(path: Path) -> str:

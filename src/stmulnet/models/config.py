@@ -89,6 +89,17 @@ class StreamConfig:
         """
         return STRIDE * (positions - 1) + (3 if self.geometry == "caffe" else 1)
 
+    def map_size(self, height: int, width: int, stage: int) -> tuple[int, int]:
+        """Positions on the map of ``stage`` (2 to 5) for an image of so many pixels, down and across."""
+        return self._positions(height, stage), self._positions(width, stage)
+
+    def _positions(self, side: int, stage: int) -> int:
+        count = (side + 1) // 2  # conv1
+        count = count // 2 if self.geometry == "caffe" else (count + 1) // 2  # pool1
+        for _ in range(2, stage):
+            count = (count + 1) // 2
+        return count
+
     @property
     def expansion(self) -> int:
         """Channels of the state per channel inside a unit."""
@@ -252,6 +263,7 @@ class ModelConfig:
                 raise ConfigError(f"temporal_conv 'pointwise' needs 1x1 convolutions; basic units ({name}) have none")
         self._check_head()
         self._check_fusion()
+        self.check_size(self.input_size, self.input_size)
 
     def _check_head(self) -> None:
         if self.input_size < STRIDE:
@@ -303,6 +315,36 @@ class ModelConfig:
         """
         if not self.min_frames <= count <= MAX_CLIP_FRAMES:
             raise ConfigError(f"frames must be {self.min_frames} to {MAX_CLIP_FRAMES} for this network, got {count}")
+
+    def check_size(self, height: int, width: int) -> None:
+        """Refuse a size of images, in pixels, that the network cannot take.
+
+        Raises:
+            ConfigError: Says what is allowed.
+        """
+        if min(height, width) < (least := self.min_side(1)):
+            raise ConfigError(f"images of {width}x{height} pixels are too small: each side needs {least} or more")
+        if not self.joins_geometries:
+            return
+        assert self.fusion is not None
+        assert self.appearance is not None
+        assert self.motion is not None
+        stage = min(self.fusion.stages)  # maps of one size stay so
+        ours, theirs = (stream.map_size(height, width, stage) for stream in (self.appearance, self.motion))
+        if ours != theirs:
+            raise ConfigError(
+                f"the streams cannot be connected for images of {width}x{height} pixels: at res{stage} appearance has "
+                f"{ours[1]}x{ours[0]} positions ({self.appearance.geometry} geometry), motion {theirs[1]}x{theirs[0]} "
+                f"({self.motion.geometry}); sides that are multiples of 4 fit, such as "
+                f"{width // 4 * 4}x{height // 4 * 4}, and so do streams of one geometry"
+            )
+
+    @property
+    def joins_geometries(self) -> bool:
+        """Whether streams of different geometries are connected: their maps are of one size for some images only."""
+        if self.fusion is None or self.appearance is None or self.motion is None:
+            return False
+        return self.appearance.geometry != self.motion.geometry
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able description; `from_dict` is the inverse."""

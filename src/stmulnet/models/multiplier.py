@@ -126,6 +126,7 @@ class Network(nn.Module):
         if any(other != first for other in others):  # compared, not hashed: while it is exported, sizes are symbols
             shapes = " and ".join(f"{name} {tuple(clip.shape)}" for name, clip in zip(names, clips, strict=True))
             raise ConfigError(f"{shapes} must agree in all but channels")
+        self.config.check_size(*clips[0].shape[3:])
 
     def check_savable(self, path: Path) -> None:
         """Refuse to save what no file can hold.

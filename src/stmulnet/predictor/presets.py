@@ -81,7 +81,7 @@ def choose_settings(preset: str, device: torch.device, **given: Any) -> Settings
 
 
 def prepare_network(
-    model: Network, settings: Settings, device: torch.device, precision: str | None = None
+    model: Network, settings: Settings, device: torch.device, precision: str | None = None, *, inplace: bool = False
 ) -> tuple[Network, Settings]:
     """The network that computes the scores, a copy made fast for inference, and the settings that it then has.
 
@@ -90,12 +90,13 @@ def prepare_network(
         settings: What is wanted.
         device: Where it computes.
         precision: What was explicitly asked for; None if nothing.
+        inplace: Whether ``model`` itself is made fast, for callers that need it no longer.
 
     Raises:
         ConfigError: An optimised network of another precision than explicitly asked for.
     """
     if not model.fused:
-        return optimize(model, device=device, dtype=_DTYPES[settings.precision]), settings
+        return optimize(model, device=device, dtype=_DTYPES[settings.precision], inplace=inplace), settings
     found: Precision = "bf16" if computed_in(model) == torch.bfloat16 else "float32"
     if precision not in (None, found):
         raise ConfigError(f"the network was optimised for {found}, not for {precision}; give the one it was made from")

@@ -45,7 +45,8 @@ class VideoPredictor:
 
     Frames are resized to the short side the network was trained with, flow is computed only where the sampled frames
     need it, and the scores come from the official test protocol, of which presets change parts. They are computed by a
-    copy of the network that is made fast for inference (`stmulnet.models.optimize`).
+    copy of the network that is made fast for inference (`stmulnet.models.optimize`); a network that is given as a path
+    is itself made fast, and `model` reads it once more.
 
     Deviation D11: by default frames and flow do not go through JPEG, which is quicker and loses nothing; with
     ``jpeg=True`` the scores are those of ``extract`` and ``evaluate``.
@@ -106,7 +107,9 @@ class VideoPredictor:
             )
         network.config.check_frames(self.num_frames)
         self._given = model
-        self._scorer, self.settings = prepare_network(network, self.settings, self.device, precision)
+        self._scorer, self.settings = prepare_network(
+            network, self.settings, self.device, precision, inplace=network is not model
+        )
         self.config = network.config
         self.class_names: list[str] = network.class_names
         self.top = top
