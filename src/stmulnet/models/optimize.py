@@ -34,8 +34,8 @@ def optimize(
         model: A network; not changed, but with ``inplace``.
         device: Where the copy computes.
         dtype: ``torch.float32`` or ``torch.bfloat16``; None: `fast_dtype` of the device.
-        compile: Whether `torch.compile` does the work: faster still, but it needs a C++ compiler and some 20 seconds at
-            the first clip of each shape.
+        compile: Whether `torch.compile` does the work, for devices and versions of torch without the fused calls, which
+            are faster: it needs a C++ compiler and some 20 seconds at the first clip of each shape.
         inplace: Whether ``model`` itself becomes that network, for callers that need it no longer.
 
     Returns:
