@@ -49,7 +49,7 @@ class Case:
 
     def flop(self, network: Network) -> float:
         """Operations of all clips."""
-        return self.clips * forward_flop(network.config, self.frames, self.side, self.side)
+        return forward_flop(network.config, self.clips, self.frames, self.side, self.side)
 
 
 SIDES = (112, 160, 224, 256, 320)

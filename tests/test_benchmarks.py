@@ -71,7 +71,7 @@ CASES = [Case(f"{count} clips", side=64, clips=count, options=TINY) for count in
 
 
 def test_growth(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contests, "PRODUCTS", ((64, 64, 64),))
+    monkeypatch.setattr(contests, "PRODUCTS", {"cpu": ((64, 64, 64),)})
     monkeypatch.setattr(growth, "peaks_of", lambda cases: {case.name: 0.25 for case in cases})
     (contest,) = growth_contests({"clips": CASES})
     one, three = contest.run(1)
@@ -118,10 +118,10 @@ def test_loaders_give_the_stride_that_is_set(tiny_project: Any, monkeypatch: pyt
 
     monkeypatch.setattr(loader.OneStride, "__call__", sample)
     loaders = make_loaders(tiny_project.dataset, tiny_project.dataset)
-    assert list(loaders) == ["Pillow", "folder", "packed"]
+    assert list(loaders) == ["Pillow", "folder", "packed", "packed, resized on the device"]
     for one in loaders.values():
         one.load((5, 35))
-    assert seen == ([5] * loader.BATCH + [35] * loader.BATCH) * 3
+    assert seen == ([5] * loader.BATCH + [35] * loader.BATCH) * len(loaders)
 
 
 def test_rows_are_written_after_every_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

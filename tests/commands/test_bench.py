@@ -10,7 +10,7 @@ import torch
 from stmulnet import cli
 from stmulnet.commands import bench as bench_module
 from stmulnet.commands import contests
-from stmulnet.commands.bench import bench
+from stmulnet.commands.bench import Load, bench
 from stmulnet.commands.contests import Contest, Row, forward_flop, markdown, seconds_per_flop, training_flop
 from stmulnet.commands.sample_video import write_sample
 from stmulnet.errors import ConfigError
@@ -29,10 +29,10 @@ def tiny(**options: Any) -> Network:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_module, "full_network", tiny)
-    monkeypatch.setattr(bench_module, "TRAINING_CLIPS", 2)
+    monkeypatch.setattr(bench_module, "LOADS", {"cpu": Load(1, 2, 2, 1)})
     monkeypatch.setattr(bench_module, "SHORT_CLIP", (5, 64, 64))
     monkeypatch.setattr(bench_module, "WHOLE_FRAMES", (6, 64, 80))
-    monkeypatch.setattr(contests, "PRODUCTS", ((64, 64, 64),))
+    monkeypatch.setattr(contests, "PRODUCTS", {"cpu": ((64, 64, 64),)})
 
 
 def test_network_and_training_step(
@@ -42,7 +42,7 @@ def test_network_and_training_step(
     summary = bench(rounds=1, json=tmp_path / "rows.json")
     assert summary.exit_code == 0
     works = list(dict.fromkeys(row.work for row in summary.rows))
-    assert works[:2] == ["5 frames of 224x224", "25 whole frames of 341x256"]
+    assert works[:2] == ["5 frames of 224x224", "2 clips of 25 whole frames of 341x256"]
     assert len(works) == 3
     for work in works:
         first, *others = [row for row in summary.rows if row.work == work]
@@ -59,9 +59,8 @@ def test_network_and_training_step(
 
 
 @pytest.mark.slow
-def test_flow_and_prediction(small: None, tiny_project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flow_and_prediction(small: None, tiny_project: Any) -> None:
     video = next(tiny_project.videos.rglob("*.avi"))
-    monkeypatch.setattr(bench_module, "FLOW_PAIRS", 1)
     summary = bench(["flow", "predict"], rounds=1, video=video)
     works = [row.work for row in summary.rows]
     assert works.count("predict, warm") == 3
@@ -81,13 +80,14 @@ def test_operations_are_counted_by_definition() -> None:
             side = sides[name.split(".")[1]]
             single += 6 * 2 * side * side * module.weight.numel()
             conv1 += 6 * 2 * side * side * module.weight.numel() if name.endswith("conv1") else 0
-    assert forward_flop(model.config, 6, 64, 64) == single
+    assert forward_flop(model.config, 1, 6, 64, 64) == single
+    assert forward_flop(model.config, 3, 6, 64, 64) == 3 * single
     # Backwards, a product for the gradient of the filters and one for that of the input, which conv1 does not need.
     assert training_flop(model.config, 2, 6, 64, 64) == 2 * (3 * single - conv1)
 
 
 def test_rate_of_matrix_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contests, "PRODUCTS", ((8, 4, 2), (2, 2, 2)))
+    monkeypatch.setattr(contests, "PRODUCTS", {"cpu": ((8, 4, 2), (2, 2, 2))})
     readings = iter([float(reading) for reading in (0, 3, 3, 5, 5, 6, 6, 7, 7, 8, 8, 9)])
     assert seconds_per_flop("float32", clock=lambda: next(readings))() == 1 / 128
 
@@ -123,5 +123,7 @@ def test_bad_input_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         bench(rounds=0)
     with pytest.raises(ConfigError, match="no part walk; there are network, frames, training, flow, predict"):
         bench(["walk"])  # type: ignore[list-item]
+    with pytest.raises(ConfigError, match="device 'meta' is not measured: use auto, cpu, cuda or cuda:N"):
+        bench(device="meta")
     assert cli.main(["bench", "walk"]) == 2
     assert "walk" in capsys.readouterr().err

@@ -18,8 +18,13 @@ from stmulnet.models.multiplier import RGB_CHANNELS, Network, build_empty
 from stmulnet.timing import Clock, Measure, Ratio, Times, take_turns, timed
 from stmulnet.training.losses import total_loss
 
-PRODUCTS = ((2048, 2048, 2048), (4096, 1024, 1024), (1024, 1024, 4096))  # M, N, K
+PRODUCTS = {  # M, N, K: large enough for the best rate
+    "cpu": ((2048, 2048, 2048), (4096, 1024, 1024), (1024, 1024, 4096)),
+    "cuda": ((8192, 8192, 8192), (16384, 4096, 4096)),
+}
 NUMBERS = {"float32": torch.float32, "bf16": torch.bfloat16}
+
+CPU = torch.device("cpu")
 
 Made = TypeVar("Made")
 
@@ -90,6 +95,7 @@ class Contest:
         processes: How many a contender uses, by name, where that is what is looked at.
         peaks_gb: Largest memory by name, measured elsewhere.
         clock: What time is meant, where it is not that of the run.
+        device: Where the contenders compute.
     """
 
     work: str
@@ -102,13 +108,14 @@ class Contest:
     processes: Mapping[str, int] = field(default_factory=dict)
     peaks_gb: Mapping[str, float] = field(default_factory=dict)
     clock: Clock | None = None
+    device: torch.device = CPU
 
     def run(self, rounds: int, clock: Clock = time.perf_counter) -> list[Row]:
         """Measure every contender ``rounds`` times, in turns, with the rate of matrix products in every turn."""
-        clock = self.clock or clock
+        clock = _after_the_device(self.clock or clock, self.device)
         runs = {name: run for name, run in self.contenders.items() if not isinstance(run, Missing)}
         used = dict.fromkeys(numbers for name, numbers in self.numbers.items() if name in runs)
-        rates = {_rate_of(numbers): seconds_per_flop(numbers, clock) for numbers in used}
+        rates = {_rate_of(numbers): seconds_per_flop(numbers, clock, self.device) for numbers in used}
         measures = {name: timed(run, clock) for name, run in runs.items()} | rates
         with progress(len(measures) * (rounds + self.warm_up), self.work, "runs") as advance:
             times = take_turns(measures, rounds=rounds, warm_up=self.warm_up, advance=advance)
@@ -145,14 +152,27 @@ def _rate_of(numbers: str) -> str:
     return f"matrix products, {numbers}"
 
 
-def seconds_per_flop(numbers: str, clock: Clock = time.perf_counter) -> Measure:
+def _after_the_device(clock: Clock, device: torch.device) -> Clock:
+    """The clock, read when the device has done all it was told to: a GPU works on while Python goes on."""
+    if device.type != "cuda":
+        return clock
+
+    def read() -> float:
+        torch.cuda.synchronize(device)
+        return clock()
+
+    return read
+
+
+def seconds_per_flop(numbers: str, clock: Clock = time.perf_counter, device: torch.device = CPU) -> Measure:
     """Measures what an operation takes in the best of several large matrix products."""
-    dtype = NUMBERS[numbers]
-    factors = [(torch.randn(m, k, dtype=dtype), torch.randn(n, k, dtype=dtype)) for m, n, k in PRODUCTS]
+    kind: dict[str, Any] = {"dtype": NUMBERS[numbers], "device": device}
+    products = PRODUCTS[device.type]
+    factors = [(torch.randn(m, k, **kind), torch.randn(n, k, **kind)) for m, n, k in products]
 
     def measure() -> float:
         found = []
-        for (m, n, k), (left, right) in zip(PRODUCTS, factors, strict=True):
+        for (m, n, k), (left, right) in zip(products, factors, strict=True):
             measure_one = timed(partial(F.linear, left, right), clock)
             found.append(min(measure_one() for _ in range(3)) / (2 * m * n * k))
         return min(found)
@@ -160,10 +180,10 @@ def seconds_per_flop(numbers: str, clock: Clock = time.perf_counter) -> Measure:
     return measure
 
 
-def forward_flop(config: ModelConfig, frames: int, height: int, width: int) -> float:
-    """Operations of one clip through the network, as its layers are defined."""
+def forward_flop(config: ModelConfig, videos: int, frames: int, height: int, width: int) -> float:
+    """Operations of clips through the network, as its layers are defined."""
     with torch.device("meta"), torch.no_grad():
-        return _count(lambda network: network(*clips(config, 1, frames, height, width)), build_empty(config))
+        return _count(lambda network: network(*clips(config, videos, frames, height, width)), build_empty(config))
 
 
 def training_flop(config: ModelConfig, videos: int, frames: int, height: int, width: int) -> float:
