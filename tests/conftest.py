@@ -1,6 +1,7 @@
 """Fixtures every test may use."""
 
 import os
+import signal
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one core per process, before torch and NumPy are loaded
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -81,6 +82,12 @@ def tiny_project(tmp_path_factory: pytest.TempPathFactory) -> TinyProject:
     metadata = {"preprocessing": Manifest.load(dataset / "manifest.json").settings}
     save_model(model, root / "model.safetensors", metadata=metadata)
     return TinyProject(made.videos, dataset, root / "model.safetensors", list(CLASSES))
+
+
+def pytest_configure() -> None:
+    """Heed Ctrl-C: shells start background jobs with it ignored, and what tests start would ignore it too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

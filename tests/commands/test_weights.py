@@ -155,11 +155,6 @@ def test_a_single_missing_file_is_bad_input(server: FileServer, capsys: pytest.C
     assert "licence" not in said  # of files that were got
 
 
-def heed_interrupts() -> None:
-    """Shells start background jobs, and so perhaps these tests, with Ctrl-C ignored; a user's shell does not."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_keeps_what_has_arrived(server: FileServer, cache: Path) -> None:
     server.hang = True
@@ -169,7 +164,6 @@ def test_ctrl_c_keeps_what_has_arrived(server: FileServer, cache: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         env=dict(os.environ),
-        preexec_fn=heed_interrupts,
     )
     try:
         limit = time.monotonic() + INTERRUPT_LIMIT_SEC

@@ -41,7 +41,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
                 stderr=subprocess.PIPE,
                 text=True,
                 start_new_session=True,
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
             )
         )
         return started[-1]

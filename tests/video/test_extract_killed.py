@@ -37,9 +37,7 @@ def start(videos: Path, tmp_path: Path) -> Iterator[Callable[[], subprocess.Pope
     def run() -> subprocess.Popen[str]:
         options = ["--short_side", str(SHORT_SIDE), "--workers", "2"]
         command = [sys.executable, "-m", "stmulnet", "extract", str(videos), str(tmp_path / "out"), *options]
-        process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed_interrupts
-        )
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
         started.append(process)
         return process
 
@@ -48,11 +46,6 @@ def start(videos: Path, tmp_path: Path) -> Iterator[Callable[[], subprocess.Pope
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-
-
-def heed_interrupts() -> None:
-    """Shells start background jobs, and so perhaps these tests, with Ctrl-C ignored; a user's shell does not."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_until(condition: Callable[[], object]) -> None:
