@@ -67,6 +67,7 @@ def test_windows_that_would_share_frames_are_named(
     advice = "windows would share 3 of 5 frames, and the network's work on them, with --window 4.125 --stride 1.375"
     assert advice in run(4, 1.5)  # 32 and 12 frames; 33 and 11 are better
     assert "would share" not in run(4.125, 1.375)
+    assert "would share" not in run(12, 3)  # one window, longer than the film
 
 
 def test_rows_are_there_as_soon_as_their_window_is_scored_and_ctrl_c_keeps_them(

@@ -28,7 +28,7 @@ from stmulnet.commands.contests import (
     training_flop,
 )
 from stmulnet.commands.sample_video import write_sample
-from stmulnet.console import notice
+from stmulnet.console import counted, notice
 from stmulnet.device import choose_device
 from stmulnet.errors import ConfigError
 from stmulnet.files import atomic_path, check_output
@@ -145,7 +145,7 @@ def bench(
         for contest in _contests(parts or PARTS, Path(folder), video, compile, chosen):
             summary.rows += contest.run(rounds, clock)
     where = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else f"{torch.get_num_threads()} threads"
-    notice(f"{where}, {rounds} rounds, torch {torch.__version__}")
+    notice(f"{where}, {counted(rounds, 'round')}, torch {torch.__version__}")
     print(markdown(summary.rows))
     if json is not None:
         with atomic_path(json) as temporary:

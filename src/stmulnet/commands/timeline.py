@@ -82,7 +82,8 @@ def timeline(
         windowing = Windowing.in_seconds(window, stride, rate)
         predictor = make_predictor(weights, top=top, **options)
         windowing = replace(windowing, count=predictor.num_frames)
-        _advise(windowing, rate)
+        if source.num_frames_hint is None or source.num_frames_hint > windowing.frames:
+            _advise(windowing, rate)
         recorder = TimelineRecorder(predictor, windowing, source=source.name, fps=rate, out=out)
         _record(recorder, WindowScorer(predictor, windowing, all_flow=overlay is not None), source, rate, overlay)
     found = recorder.finish(complete=True)

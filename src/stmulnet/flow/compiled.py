@@ -53,7 +53,8 @@ class _CompileNotice(event.Listener):
 
     def on_start(self, event: Any) -> None:
         if not self.told:
-            often = "once per machine" if _can_be_kept else "in every process: set NUMBA_CACHE_DIR to a writable folder"
+            every = "in every process: set NUMBA_CACHE_DIR to a writable folder"
+            often = "once per installation" if _can_be_kept else every
             notice(f"compiling {self.what}, {often}")
         self.told = True
 
